@@ -1,0 +1,1 @@
+"""End-to-end training: gives back feature spaces and a model bundle."""

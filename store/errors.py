@@ -1,0 +1,24 @@
+"""The two errors a user may meet, and the hint for a misspelt word."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(Exception):
+    """The user can repair it: a spec, a table, an option, a file. The command ends with exit code 2."""
+
+
+class StoreError(Exception):
+    """Stored data disagrees with what it should be: damage, a foreign space, a full disk."""
+
+
+def did_you_mean(word: str, choices: Iterable[str], *, n: int = 1) -> str:
+    """Return ``" Did you mean 'x'?"`` for the nearest of `choices`, or ``""`` when none is near.
+
+    Args:
+        word: What the user wrote.
+        choices: What would have been right.
+        n: How many near words to name.
+    """
+    near = get_close_matches(word, list(choices), n=n, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(x) for x in near)}?" if near else ""

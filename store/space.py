@@ -1,0 +1,85 @@
+"""What makes two vectors comparable."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Self
+
+from store.errors import StoreError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """Everything that decides a vector's value, besides the content it is a vector of.
+
+    Two vectors may be compared, and fed to the same head, exactly if their spaces have one fingerprint.
+    Library versions and the place the weights came from are recorded beside a space, never in it.
+
+    Attributes:
+        modality: ``"image"`` or ``"text"``.
+        encoder: Name in the registry, or the architecture of a local folder: ``efficientnet_b0``, ``texture``.
+        dim: d, length of a vector.
+        weights_digest: sha256 over the encoder's tensors; the algorithm's version for encoders without weights.
+        preprocess: The resolved preprocessing that the transform is built from (JSON values only).
+        pooling: How positions or tokens became one vector.
+        convert: How more than 8 bits became 8; None for text.
+        crop_bottom_px: Rows cut off below (an instrument's info bar).
+        view: ``"plain"``, ``"fourier"``, or a perturbation.
+        precision: Arithmetic of the forward pass.
+        dtype: Type the vectors are stored in.
+    """
+
+    modality: Literal["image", "text"]
+    encoder: str
+    dim: int
+    weights_digest: str
+    preprocess: Mapping[str, Any] = field(default_factory=dict)
+    pooling: str = "none"
+    convert: str | None = None
+    crop_bottom_px: int = 0
+    view: str = "plain"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "float16"] = "float32"
+
+    @property
+    def name(self) -> str:
+        """A short name for people; not unique, the fingerprint is."""
+        return f"{self.modality}@{self.encoder}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256 (hex) of the canonical JSON."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Return the canonical JSON: sorted keys, no white space, with the schema version."""
+        return json.dumps(
+            {"schema_version": SCHEMA_VERSION} | asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Rebuild a space from its canonical JSON.
+
+        Raises:
+            StoreError: The JSON has another schema version or other fields.
+        """
+        fields = json.loads(text)
+        version = fields.pop("schema_version", None)
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"feature space has schema version {version!r}, expected {SCHEMA_VERSION}: use the embedonce that wrote it"
+            )
+        try:
+            return cls(**fields)
+        except TypeError as error:
+            raise StoreError(f"feature space has unknown or missing fields: {error}") from None
+
+    def differences(self, other: "FeatureSpace") -> list[str]:
+        """Return the fields in which `other` differs, as ``"field: mine != theirs"``."""
+        mine, theirs = asdict(self), asdict(other)
+        return [f"{key}: {mine[key]!r} != {theirs[key]!r}" for key in mine if mine[key] != theirs[key]]

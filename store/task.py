@@ -1,0 +1,39 @@
+"""What is predicted."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to predict, in dataset order.
+
+    Attributes:
+        name: The task's name in the spec.
+        kind: ``"classification"`` or ``"regression"``.
+        columns: The table's columns it comes from; one for classification, t for regression.
+        classes: Sorted class names (c of them); empty for regression.
+        y: Classification: int64 ``(n,)``, index into `classes`, -1 where missing.
+           Regression: float64 ``(n, t)``, NaN where missing.
+        when: The condition under which the task exists, as written in the spec; None for always.
+        applies: bool ``(n,)``: where `when` holds.
+        weights: One weight per output, ``(t,)``; ones unless the spec says otherwise.
+    """
+
+    name: str
+    kind: Literal["classification", "regression"]
+    columns: tuple[str, ...]
+    classes: tuple[str, ...]
+    y: NDArray[Any]
+    when: str | None
+    applies: NDArray[np.bool_]
+    weights: NDArray[np.float64]
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """bool ``(n,)``: rows to fit and score on: the condition holds and no output is missing."""
+        present = self.y >= 0 if self.kind == "classification" else ~np.isnan(self.y).any(axis=1)
+        return self.applies & present
