@@ -72,7 +72,7 @@ class FeatureSpace:
         version = fields.pop("schema_version", None)
         if version != SCHEMA_VERSION:
             raise StoreError(
-                f"feature space has schema version {version!r}, expected {SCHEMA_VERSION}: use the embedonce that wrote it"
+                f"feature space of schema version {version!r}, expected {SCHEMA_VERSION}: use the version that wrote it"
             )
         try:
             return cls(**fields)

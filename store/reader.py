@@ -1,0 +1,291 @@
+"""From a ``dataset.toml``, or a folder to predict on, to a checked `Dataset`."""
+
+import math
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from store.condition import evaluate
+from store.dataset import Dataset, ImageBlock, ImageRef, MetadataColumn, TextBlock
+from store.errors import InputError, did_you_mean
+from store.spec import Column, DatasetSpec, ImageSpec, MetadataSpec, TaskSpec, TextSpec, read_spec
+from store.table import missing_cells, read_table, to_number, to_text
+from store.task import Task
+
+IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+MAX_INTEGER_CLASSES = 20
+"""Whole numbers with at most this many values are classes, more of them a quantity, unless `kind` says so."""
+_SPLIT_WORDS = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
+_SHOWN = 5
+R = TypeVar("R")
+
+
+def load_dataset(path: Path) -> Dataset:
+    """Read a ``dataset.toml`` and all it names, and check it.
+
+    Raises:
+        InputError: With every problem at once: missing tables, columns and cells, duplicate ids, unknown classes.
+    """
+    spec = read_spec(path)
+    folder = path.resolve().parent
+    table, roles = _read_tables(spec, folder)
+    return _Reader(spec, table, folder, folder / spec.root).dataset(given_split=roles)
+
+
+def prediction_dataset(spec: DatasetSpec, source: Path) -> Dataset:
+    """Return a dataset without tasks to predict on.
+
+    Args:
+        spec: The spec that a bundle was fitted on.
+        source: A table with the same columns, its images under the same root relative to it; or a folder, each of
+            whose images is a row with its relative path as id.
+
+    Raises:
+        InputError: Neither of both, no images, or the folder cannot give what the blocks need.
+    """
+    if source.is_dir():
+        table, root = _list_folder(spec, source), source
+        names: dict[str, Any] = {"table": "labels.csv", "id": 0, "group": None, "split": None, "root": "."}
+        images = {name: block.model_copy(update={"column": 0}) for name, block in spec.images.items()}
+        spec = spec.model_copy(update={**names, "images": images, "tasks": {}, "tables": None})
+    elif source.is_file():
+        table, root = read_table(source, spec.sheet), source.resolve().parent / spec.root
+        spec = spec.model_copy(update={"tasks": {}, "group": None, "split": None})
+    else:
+        raise InputError(f"{source}: there is no such folder or table to predict on")
+    return _Reader(spec, table, source.resolve().parent, root.resolve()).dataset(given_split=None)
+
+
+def _read_tables(spec: DatasetSpec, folder: Path) -> tuple[pd.DataFrame, NDArray[np.str_] | None]:
+    if spec.tables is None:
+        return read_table(folder / str(spec.table), spec.sheet), None
+    parts = {role: name for role, name in spec.tables.model_dump().items() if name is not None}
+    tables = {role: read_table(folder / name, spec.sheet) for role, name in parts.items()}
+    first = next(iter(tables.values()))
+    for role, table in tables.items():
+        if set(table.columns) != set(first.columns):
+            different = sorted(set(table.columns) ^ set(first.columns))
+            raise InputError(f"{parts[role]}: has other columns than {spec.tables.train}: {', '.join(different)}")
+    roles = np.concatenate([np.full(len(table), role) for role, table in tables.items()])
+    return pd.concat(tables.values(), ignore_index=True), roles
+
+
+def _list_folder(spec: DatasetSpec, source: Path) -> pd.DataFrame:
+    needs = [f"[texts.{name}]" for name, text in spec.texts.items() if text.column is not None]
+    needs += [f"[metadata.{name}]" for name, meta in spec.metadata.items() if meta.column is not None]
+    if needs:
+        raise InputError(f"{source}: {', '.join(needs)} come from a column, which a folder has not; give a table")
+    found: set[str] = set()
+    for block in spec.images.values():
+        base = source / block.folder
+        files = (file for file in base.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+        found |= {file.relative_to(base).as_posix() for file in files}
+    if not found:
+        raise InputError(f"{source}: holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    return pd.DataFrame({"file": sorted(found)})
+
+
+class _Reader:
+    """Turns one table into a dataset; problems are collected and raised together."""
+
+    def __init__(self, spec: DatasetSpec, table: pd.DataFrame, folder: Path, root: Path) -> None:
+        self.spec, self.table, self.folder, self.root = spec, table, folder, root
+        self.problems: list[str] = []
+        self.ids = np.arange(len(table)).astype(str)
+
+    def dataset(self, *, given_split: NDArray[np.str_] | None) -> Dataset:
+        spec = self.spec
+        if spec.id is not None:
+            self.ids = self.read("id", self.read_ids, spec.id)
+        images = {name: self.read(f"[images.{name}]", self.image_block, name, p) for name, p in spec.images.items()}
+        texts = {name: self.read(f"[texts.{name}]", self.text_block, name, p) for name, p in spec.texts.items()}
+        metadata = {name: self.read(f"[metadata.{name}]", self.metadata, name, p) for name, p in spec.metadata.items()}
+        tasks = {name: self.read(f"[tasks.{name}]", self.task, name, p) for name, p in spec.tasks.items()}
+        groups = None if spec.group is None else self.read("group", self.complete_text, spec.group)
+        if spec.split is not None:
+            given_split = self.read("split", self.split_roles, spec.split)
+        if self.problems:
+            raise InputError(f"dataset {spec.name!r}: " + "; ".join(self.problems))
+        return Dataset(spec, self.folder, self.ids, groups, images, texts, metadata, tasks, given_split)
+
+    def read(self, where: str, build: Callable[..., R], *args: Any) -> R:
+        """Return what `build` makes; on an `InputError` note it for `dataset` to raise, and go on."""
+        try:
+            return build(*args)
+        except InputError as error:
+            self.problems.append(f"{where}: {error}")
+            return cast(R, self.ids)
+
+    def column(self, column: Column) -> pd.Series:
+        if isinstance(column, int):
+            if not 0 <= column < self.table.shape[1]:
+                raise InputError(f"there is no column {column}; the table has {self.table.shape[1]}, counted from 0")
+            return self.table.iloc[:, column]
+        if column not in self.table:
+            names = [str(name) for name in self.table.columns]
+            hint = did_you_mean(str(column), names) or f" The table has: {', '.join(names)}."
+            raise InputError(f"column {column!r} is not in the table.{hint}")
+        return self.table[column]
+
+    def rows(self, where: NDArray[np.bool_]) -> str:
+        shown = ", ".join(self.ids[where][:_SHOWN])
+        return f"{where.sum()} rows ({shown}{', …' if where.sum() > _SHOWN else ''})"
+
+    def complete_text(self, column: Column) -> NDArray[np.str_]:
+        texts = to_text(self.column(column))
+        empty = np.array([text is None for text in texts])
+        if empty.any():
+            raise InputError(f"column {column!r} is empty in {self.rows(empty)}; fill it in")
+        return np.asarray(texts, dtype=np.str_)
+
+    def read_ids(self, column: Column) -> NDArray[np.str_]:
+        ids = self.complete_text(column)
+        distinct, counts = np.unique(ids, return_counts=True)
+        if (counts > 1).any():
+            twice = distinct[counts > 1]
+            shown = ", ".join(twice[:_SHOWN])
+            raise InputError(f"{len(twice)} ids of column {column!r} stand in several rows ({shown}); make them unique")
+        return ids
+
+    def split_roles(self, column: Column) -> NDArray[np.str_]:
+        words = [word.lower() for word in self.complete_text(column)]
+        roles = np.array([_SPLIT_WORDS.get(word, word) for word in words])
+        if not (roles == "train").any():
+            raise InputError(f"column {column!r} has no row 'train'; it has {', '.join(sorted(set(roles))[:_SHOWN])}")
+        return roles
+
+    def image_block(self, name: str, spec: ImageSpec) -> ImageBlock:
+        base = Path(os.path.normpath(self.root / spec.folder))
+        if not base.is_dir():
+            raise InputError(f"there is no image folder {base}; correct root or folder")
+        refs = tuple(self.image_ref(base, text, spec.page) for text in to_text(self.column(spec.column)))
+        first = next((ref.path for ref in refs if ref), None)
+        if first and not any(ref.path.exists() for ref in refs if ref):
+            raise InputError(f"none of its files exists, {first} for one; correct root, folder or column")
+        return ImageBlock(name, refs, spec.convert, spec.crop_bottom_px)
+
+    def image_ref(self, base: Path, text: str | None, page: int | None) -> ImageRef | None:
+        if text is None:
+            return None
+        file, mark, number = text.rpartition("#")
+        if mark and number.isdecimal():
+            text, page = file, int(number)
+        path = Path(os.path.normpath(base / text))
+        if not path.is_relative_to(os.path.normpath(self.root)):
+            raise InputError(f"{text!r} leaves the root {self.root}; keep images inside it, or set root higher")
+        return ImageRef(path, page)
+
+    def text_block(self, name: str, spec: TextSpec) -> TextBlock:
+        if spec.column is not None:
+            return TextBlock(name, tuple(to_text(self.column(spec.column))))
+        return TextBlock(name, tuple(file and _words(file) for file in self.file_names(spec.from_filename)))
+
+    def file_names(self, block: str | None) -> list[str | None]:
+        spec = self.spec.images[block or next(iter(self.spec.images))]
+        return [text and Path(text.rpartition("#")[0] or text).name for text in to_text(self.column(spec.column))]
+
+    def metadata(self, name: str, spec: MetadataSpec) -> MetadataColumn:
+        cells = self.matches(spec) if spec.column is None else self.column(spec.column)
+        if spec.kind == "categorical" or (spec.kind is None and not _is_numeric(cells)):
+            if spec.transform == "log":
+                raise InputError("transform = 'log' needs numbers, and the column has none" + _first_word(cells))
+            return MetadataColumn(name, "categorical", to_text(cells))
+        values = self.numbers(cells)
+        if spec.transform == "log" and (low := values <= 0).any():
+            raise InputError(f"transform = 'log' needs values above 0; {self.rows(low)} have not")
+        return MetadataColumn(name, "numeric", values, spec.transform)
+
+    def matches(self, spec: MetadataSpec) -> pd.Series:
+        try:
+            pattern = re.compile(str(spec.pattern))
+        except re.error as error:
+            raise InputError(f"pattern {spec.pattern!r} is no regular expression: {error}") from None
+        if pattern.groups != 1:
+            raise InputError(f"pattern {spec.pattern!r} has {pattern.groups} groups; put (…) around the value, once")
+        found = [name and pattern.search(name) for name in self.file_names(spec.image)]
+        if not any(found):
+            example = next(filter(None, self.file_names(spec.image)), "none")
+            raise InputError(f"pattern {spec.pattern!r} matches no file name, {example!r} for one")
+        return pd.Series([match[1] if match else "" for match in found])
+
+    def numbers(self, cells: pd.Series) -> NDArray[np.float64]:
+        values, missing = to_number(cells), missing_cells(cells)
+        words = np.isnan(values) & ~missing
+        if words.any():
+            word = str(cells[words].iloc[0])
+            raise InputError(f"{word!r} is no number, in {self.rows(words)}; correct the cells or leave them empty")
+        if np.isinf(values).any():
+            raise InputError(f"infinite values in {self.rows(np.isinf(values))}; correct the cells or leave them empty")
+        return values
+
+    def task(self, name: str, spec: TaskSpec) -> Task:
+        columns = [self.column(column) for column in spec.sources]
+        names = tuple(str(column.name) for column in columns)
+        applies = np.ones(len(self.ids), bool) if spec.when is None else evaluate(spec.when, self.table)
+        if spec.when is not None and not applies.any():
+            raise InputError(f"when = {spec.when!r} holds in no row")
+        kind = spec.kind or ("regression" if len(columns) > 1 else _infer_kind(columns[0], spec))
+        classes: tuple[str, ...] = ()
+        if kind == "classification":
+            y, classes = self.labels(columns[0], spec.classes)
+        else:
+            y = np.stack([self.numbers(column) for column in columns], axis=1)
+        task = Task(name, kind, names, classes, y, spec.when, applies, np.array(spec.weights or [1.0] * len(columns)))
+        if not task.labelled.any():
+            raise InputError("no row has a label")
+        return task
+
+    def labels(self, cells: pd.Series, given: Sequence[str] | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        texts = to_text(cells)
+        if given is not None:  # a word such as "NA" may be a class when the spec says so
+            stripped = cells.astype(str).str.strip()
+            texts[stripped.isin(given)] = stripped[stripped.isin(given)]
+        classes = tuple(given or sorted({text for text in texts if text is not None}, key=_by_number))
+        place = {name: i for i, name in enumerate(classes)}
+        foreign = np.array([text is not None and text not in place for text in texts])
+        if foreign.any():
+            row = int(np.argmax(foreign))
+            raise InputError(
+                f"class {texts[row]!r} in row {self.ids[row]!r} is not one of {', '.join(classes)}. "
+                "Correct the table or add it to classes."
+            )
+        if len(classes) < 2:
+            raise InputError(f"only one class ({', '.join(classes)}); a classification needs two")
+        return np.array([-1 if text is None else place[text] for text in texts], dtype=np.int64), classes
+
+
+def _is_numeric(cells: pd.Series) -> bool:
+    present = ~missing_cells(cells)
+    return bool(present.any()) and not np.isnan(to_number(cells)[present]).any()
+
+
+def _infer_kind(cells: pd.Series, spec: TaskSpec) -> Any:
+    if spec.classes is not None or not _is_numeric(cells) or pd.api.types.is_bool_dtype(cells):
+        return "classification"
+    values = to_number(cells)
+    values = values[~np.isnan(values)]
+    whole = bool((values % 1 == 0).all())
+    return "classification" if whole and len(np.unique(values)) <= MAX_INTEGER_CLASSES else "regression"
+
+
+def _by_number(word: str) -> tuple[float, str]:
+    try:
+        return float(word), word
+    except ValueError:
+        return math.inf, word
+
+
+def _first_word(cells: pd.Series) -> str:
+    words = cells[~missing_cells(cells)]
+    return f" ({words.iloc[0]!r} for one)" if len(words) else ""
+
+
+def _words(file_name: str) -> str:
+    """``plastic_bottle_12.png`` -> ``plastic bottle``."""
+    return re.sub(r"[\s_]*\d+$", "", Path(file_name).stem).replace("_", " ").strip().lower()

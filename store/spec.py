@@ -1,0 +1,206 @@
+"""The dataset spec: every key of ``dataset.toml``, its default and its meaning."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from store.errors import InputError, did_you_mean
+
+Column = str | int
+"""A column's name, or its position counted from 0."""
+
+BlockName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ImageSpec(_Part):
+    """``[images.NAME]``: one image modality."""
+
+    column: Column
+    folder: str = "."
+    """Where this modality's files lie, relative to the root."""
+    convert: str = "percentile_stretch"
+    """How more than 8 bits become 8; 8-bit files pass unchanged."""
+    crop_bottom_px: Annotated[int, Field(ge=0)] = 0
+    page: Annotated[int, Field(ge=0)] | None = None
+    """Which page of multi-page files, counted from 0; a path may also end in ``#2``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_percentile(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("convert") == "percentile":
+            return {**values, "convert": "percentile_stretch"}
+        return values
+
+
+class TextSpec(_Part):
+    """``[texts.NAME]``: one text per row, from a column or from an image's file name."""
+
+    column: Column | None = None
+    from_filename: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.column is None) == (self.from_filename is None):
+            raise ValueError("needs either column or from_filename")
+        return self
+
+
+class MetadataSpec(_Part):
+    """``[metadata.NAME]``: a number or a category, from a column or from a pattern in the file name."""
+
+    column: Column | None = None
+    pattern: str | None = None
+    image: str | None = None
+    """The image block whose file name `pattern` reads; the first block when left out."""
+    kind: Literal["numeric", "categorical"] | None = None
+    transform: Literal["none", "log"] = "none"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.column is None) == (self.pattern is None):
+            raise ValueError("needs either column or pattern")
+        if self.kind == "categorical" and self.transform != "none":
+            raise ValueError("transform is for numeric metadata")
+        return self
+
+
+class TaskSpec(_Part):
+    """``[tasks.NAME]``: what is predicted."""
+
+    column: Column | None = None
+    columns: tuple[Column, ...] | None = Field(default=None, strict=False, min_length=1)
+    kind: Literal["classification", "regression"] | None = None
+    classes: tuple[str, ...] | None = Field(default=None, strict=False, min_length=2)
+    when: str | None = None
+    weights: tuple[float, ...] | None = Field(default=None, strict=False)
+    unit: str | None = None
+
+    @property
+    def sources(self) -> tuple[Column, ...]:
+        """The columns it is read from, one or several."""
+        return self.columns or (() if self.column is None else (self.column,))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.column is None) == (self.columns is None):
+            raise ValueError("needs either column or columns")
+        if self.columns is not None and self.kind == "classification":
+            raise ValueError("several columns are a regression; give one task per class column")
+        if self.classes is not None and (self.kind == "regression" or self.columns is not None):
+            raise ValueError("classes belong to a classification")
+        if self.weights is not None and len(self.weights) != len(self.sources):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.sources)} columns")
+        return self
+
+
+class TablesSpec(_Part):
+    """``[tables]``: one table per part of a split made elsewhere."""
+
+    train: str
+    val: str | None = None
+    test: str | None = None
+
+
+class DatasetSpec(_Part):
+    """A whole ``dataset.toml``."""
+
+    name: str
+    table: str | None = None
+    tables: TablesSpec | None = None
+    sheet: str | None = None
+    root: str = "."
+    id: Column | None = None
+    group: Column | None = None
+    split: Column | None = None
+    """A column of train / val / test; another value names a further held-out set."""
+    sample: str | None = None
+    """Set by the `sample` command: extraction goes on with random weights when the hub is out of reach."""
+    images: dict[BlockName, ImageSpec] = {}
+    texts: dict[BlockName, TextSpec] = {}
+    metadata: dict[BlockName, MetadataSpec] = {}
+    tasks: dict[BlockName, TaskSpec] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.table is None) == (self.tables is None):
+            raise ValueError("needs either table or [tables]")
+        if self.tables is not None and self.split is not None:
+            raise ValueError("split and [tables] both say how rows are divided: keep one")
+        blocks = [("texts", name, text.from_filename) for name, text in self.texts.items()]
+        blocks += [("metadata", name, meta.image) for name, meta in self.metadata.items()]
+        for part, name, block in blocks:
+            if block is not None and block not in self.images:
+                raise ValueError(f"[{part}.{name}] names image block {block!r}{_known(self.images, block)}")
+        if not self.images and any(meta.pattern is not None for meta in self.metadata.values()):
+            raise ValueError("a metadata pattern reads file names, and there is no [images.NAME]")
+        return self
+
+
+def parse_spec(values: Mapping[str, Any], source: str) -> DatasetSpec:
+    """Check a spec and return it.
+
+    Args:
+        values: The parsed TOML (or JSON of a bundle).
+        source: What to call it in messages.
+
+    Raises:
+        InputError: With every problem at once, misspelt keys with the nearest right one.
+    """
+    try:
+        return DatasetSpec.model_validate(values)
+    except ValidationError as error:
+        problems = [_describe(e) for e in error.errors()]
+        raise InputError(f"{source}: " + "; ".join(problems)) from None
+
+
+def read_spec(path: Path) -> DatasetSpec:
+    """Read and check a ``dataset.toml``.
+
+    Raises:
+        InputError: No such file, no TOML, or not a valid spec.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot read it ({_reason(error)}); give --data a dataset.toml") from None
+    try:
+        return parse_spec(tomllib.loads(text), str(path))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: is no valid TOML: {error}") from None
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else "no UTF-8 text"
+
+
+def _known(names: Mapping[str, Any], wrong: str) -> str:
+    hint = did_you_mean(wrong, names)
+    return f", which is not there.{hint}" if hint else f", which is not there (there is: {', '.join(names) or 'none'})"
+
+
+_PARTS: dict[str, type[_Part]] = {
+    "images": ImageSpec,
+    "texts": TextSpec,
+    "metadata": MetadataSpec,
+    "tasks": TaskSpec,
+    "tables": TablesSpec,
+}
+
+
+def _describe(error: ErrorDetails) -> str:
+    *where, key = [str(part) for part in error["loc"] if part not in ("str", "int")] or [""]
+    if error["type"] == "extra_forbidden":
+        fields = (_PARTS[where[0]] if where else DatasetSpec).model_fields
+        hint = did_you_mean(key, fields) or f" Known keys: {', '.join(fields)}."
+        return f"unknown key '{'.'.join([*where, key])}'.{hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    shown = "" if error["type"] in ("missing", "value_error") else f" (got {error['input']!r})"
+    return f"{'.'.join([*where, key])}: {message}{shown}".removeprefix(": ")
