@@ -252,7 +252,7 @@ class _Reader:
         if foreign.any():
             row = int(np.argmax(foreign))
             raise InputError(
-                f"class {texts[row]!r} in row {self.ids[row]!r} is not one of {', '.join(classes)}. "
+                f"class {texts[row]!r} in row '{self.ids[row]}' is not one of {', '.join(classes)}. "
                 "Correct the table or add it to classes."
             )
         if len(classes) < 2:

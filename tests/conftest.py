@@ -1,0 +1,46 @@
+"""Fixtures that every package's tests use: a tiny dataset on disk, and the shared real data."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real images and weights; the test is skipped where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("needs ../shared (real images and weights), which is absent")
+    return SHARED
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path) -> Callable[..., Path]:
+    """Write a dataset of 24 tiny 12-bit images of two textures and return its dataset.toml."""
+
+    def make(extra: str = "", *, table: str = "labels.csv", n_rows: int = 24, folder: Path = tmp_path) -> Path:
+        rng = np.random.default_rng(0)
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        lines = ["sample,file,kind,size,magnification,specimen,note"]
+        stripes = (1500 + 300 * np.sin(np.arange(64) / 3))[None, :]
+        for i in range(n_rows):
+            striped = i % 2 == 0
+            pixels = rng.normal(0, 60, (64, 64)) + (stripes if striped else 1500)
+            name = f"s_{200 + 100 * (i % 3)}X_{i:02d}.tif"
+            tifffile.imwrite(folder / "images" / name, np.clip(pixels, 0, 4095).astype(np.uint16))
+            kind = "striped" if striped else "plain"
+            lines.append(f"r{i:02d},{name},{kind},{i + 0.5},{200 + 100 * (i % 3)},g{i // 3},a {kind} one")
+        (folder / table).write_text("\n".join(lines) + "\n")
+        spec = folder / "dataset.toml"
+        spec.write_text(
+            f'name = "tiny"\ntable = "{table}"\nroot = "images"\nid = "sample"\ngroup = "specimen"\n'
+            '[images.bf]\ncolumn = "file"\n[metadata.magnification]\npattern = \'_(\\d+)X_\'\ntransform = "log"\n'
+            '[tasks.kind]\ncolumn = "kind"\n' + extra
+        )
+        return spec
+
+    return make

@@ -1,0 +1,198 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from store import InputError, load_dataset, prediction_dataset
+
+Make = Callable[..., Path]
+
+
+def edit(spec: Path, old: str, new: str) -> Path:
+    text = spec.read_text()
+    assert old in text
+    spec.write_text(text.replace(old, new))
+    return spec
+
+
+def test_rows_keep_the_order_of_the_table(make_dataset: Make) -> None:
+    dataset = load_dataset(make_dataset())
+    assert list(dataset.ids[:3]) == ["r00", "r01", "r02"]
+    assert dataset.groups is not None and list(dataset.groups[:4]) == ["g0", "g0", "g0", "g1"]
+    assert dataset.tasks["kind"].classes == ("plain", "striped")
+    assert list(dataset.tasks["kind"].y[:4]) == [1, 0, 1, 0]
+    assert list(dataset.metadata["magnification"].values[:4]) == [200, 300, 400, 200]
+
+
+def test_kind_of_a_task_is_inferred(make_dataset: Make) -> None:
+    extra = '[tasks.size]\ncolumn = "size"\n[tasks.magnification]\ncolumn = "magnification"\n'
+    tasks = load_dataset(make_dataset(extra)).tasks
+    assert tasks["size"].kind == "regression" and tasks["size"].y.shape == (24, 1)
+    assert tasks["magnification"].classes == ("200", "300", "400")
+
+
+def test_several_columns_are_one_regression(make_dataset: Make) -> None:
+    extra = '[tasks.both]\ncolumns = ["size", "magnification"]\nweights = [3, 1]\n'
+    task = load_dataset(make_dataset(extra)).tasks["both"]
+    assert task.y.shape == (24, 2) and list(task.weights) == [3, 1]
+
+
+def test_missing_labels_are_masked_and_none_is_a_class(make_dataset: Make) -> None:
+    spec = make_dataset()
+    table = spec.parent / "labels.csv"
+    table.write_text(
+        table.read_text().replace("i,kind", "i,kind").replace(",striped,", ",None,", 3).replace(",plain,", ",,", 2)
+    )
+    task = load_dataset(spec).tasks["kind"]
+    assert task.classes == ("None", "plain", "striped")
+    assert (task.y == -1).sum() == 2 and task.labelled.sum() == 22
+
+
+def test_a_condition_limits_a_task(make_dataset: Make) -> None:
+    extra = '[tasks.size]\ncolumn = "size"\nwhen = "kind == \'striped\' and magnification >= 300"\n'
+    task = load_dataset(make_dataset(extra)).tasks["size"]
+    expected = [i % 2 == 0 and i % 3 > 0 for i in range(24)]
+    assert list(task.applies) == expected and list(task.labelled) == expected
+
+
+def test_text_comes_from_the_file_name_without_its_number(make_dataset: Make) -> None:
+    extra = '[texts.name]\nfrom_filename = "bf"\n[texts.note]\ncolumn = "note"\n'
+    texts = load_dataset(make_dataset(extra)).texts
+    assert texts["name"].texts[0] == "s 200x"
+    assert texts["note"].texts[1] == "a plain one"
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "xlsx"])
+def test_every_kind_of_table_reads_alike(make_dataset: Make, ending: str) -> None:
+    spec = make_dataset('[tasks.size]\ncolumn = "size"\n')
+    expected = load_dataset(spec)
+    table = pd.read_csv(spec.parent / "labels.csv")
+    target = spec.parent / f"other.{ending}"
+    match ending:
+        case "tsv":
+            table.to_csv(target, sep="\t", index=False)
+        case "parquet":
+            table.to_parquet(target)
+        case "xlsx":
+            table.to_excel(target, index=False)
+        case _:
+            table.to_csv(target, index=False)
+    found = load_dataset(edit(spec, "labels.csv", target.name))
+    assert list(found.ids) == list(expected.ids)
+    assert found.images == expected.images
+    for name, task in expected.tasks.items():
+        assert np.array_equal(found.tasks[name].y, task.y)
+        assert found.tasks[name].classes == task.classes
+
+
+def test_separate_tables_give_the_split(make_dataset: Make) -> None:
+    spec = make_dataset()
+    table = pd.read_csv(spec.parent / "labels.csv")
+    table[:16].to_csv(spec.parent / "a.csv", index=False)
+    table[16:].to_csv(spec.parent / "b.csv", index=False)
+    dataset = load_dataset(edit(spec, 'table = "labels.csv"', 'tables = { train = "a.csv", test = "b.csv" }'))
+    assert dataset.given_split is not None
+    assert list(dataset.given_split) == ["train"] * 16 + ["test"] * 8
+
+
+def test_a_page_is_part_of_the_key(make_dataset: Make) -> None:
+    spec = make_dataset()
+    plain = load_dataset(spec).images["bf"]
+    table = spec.parent / "labels.csv"
+    table.write_text(table.read_text().replace("_00.tif", "_00.tif#1"))
+    paged = load_dataset(spec).images["bf"]
+    assert paged.refs[0] is not None and paged.refs[0].page == 1
+    assert paged.refs[0].path == plain.refs[0].path  # type: ignore[union-attr]
+    assert paged.keys()[0] != plain.keys()[0] and paged.keys()[1:] == plain.keys()[1:]
+
+
+def test_a_missing_file_has_no_key_and_keeps_its_row(make_dataset: Make) -> None:
+    spec = make_dataset()
+    (spec.parent / "images" / "s_200X_00.tif").unlink()
+    dataset = load_dataset(spec)
+    keys = dataset.images["bf"].keys()
+    assert keys[0] is None and None not in keys[1:]
+
+
+BAD = {
+    "misspelt key": ('column = "kind"', 'colum = "kind"', r"unknown key 'tasks.kind.colum'. Did you mean 'column'"),
+    "missing table": ("labels.csv", "lables.csv", "there is no such table"),
+    "missing column": ('"kind"', '"knid"', r"column 'knid' is not in the table. Did you mean 'kind'"),
+    "column by a wrong number": ('column = "file"', "column = 9", "there is no column 9; the table has 7"),
+    "missing folder": ('root = "images"', 'root = "imags"', "there is no image folder"),
+    "wrong file column": ('column = "file"', 'column = "note"', "none of its files exists"),
+    "duplicate ids": ('id = "sample"', 'id = "specimen"', "8 ids of column 'specimen' stand in several rows"),
+    "pattern without a match": (r"_(\d+)X_", r"_(\d+)Y_", "matches no file name, 's_200X_00.tif' for one"),
+    "pattern without a group": (r"_(\d+)X_", "_X_", "has 0 groups"),
+    "no split": ('group = "specimen"', 'split = "specimen"', "has no row 'train'"),
+    "one class": ('column = "kind"', 'column = "kind"\nclasses = ["plain", "x"]', "class 'striped' in row 'r00'"),
+    "log of a word": ("pattern = '_(\\d+)X_'", 'column = "note"', "transform = 'log' needs numbers"),
+    "no TOML": ('name = "tiny"', "name = tiny", "is no valid TOML"),
+    "a condition on no column": ('"kind"\n', '"kind"\nwhen = "sise > 3"\n', "Did you mean 'size'"),
+    "no condition": ('"kind"\n', '"kind"\nwhen = "size >"\n', "is no condition"),
+    "a condition that holds nowhere": ('"kind"\n', '"kind"\nwhen = "size > 300"\n', "holds in no row"),
+    "code in a condition": ('"kind"\n', '"kind"\nwhen = "__import__(1)"\n', "cannot read"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_spec_is_one_clear_line(make_dataset: Make, case: str) -> None:
+    old, new, message = BAD[case]
+    with pytest.raises(InputError, match=message) as caught:
+        load_dataset(edit(make_dataset(), old, new))
+    assert "\n" not in str(caught.value)
+
+
+def test_every_problem_is_named_at_once(make_dataset: Make) -> None:
+    spec = edit(edit(make_dataset(), 'column = "file"', 'column = "flie"'), '"kind"', '"knid"')
+    with pytest.raises(InputError, match=r"flie.*knid"):
+        load_dataset(spec)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"), [("inf", "infinite values in 1 rows .r03"), ("many", "'many' is no number")]
+)
+def test_a_number_is_finite_or_missing(make_dataset: Make, cell: str, message: str) -> None:
+    spec = make_dataset('[tasks.size]\ncolumn = "size"\nkind = "regression"\n')
+    table = spec.parent / "labels.csv"
+    table.write_text(table.read_text().replace("3.5", cell, 1))
+    with pytest.raises(InputError, match=message):
+        load_dataset(spec)
+
+
+@pytest.mark.parametrize("path", ["../../secret.tif", "/etc/passwd"])
+def test_a_path_may_not_leave_the_root(make_dataset: Make, path: str) -> None:
+    spec = make_dataset()
+    table = spec.parent / "labels.csv"
+    table.write_text(table.read_text().replace("s_200X_00.tif", path))
+    with pytest.raises(InputError, match="leaves the root"):
+        load_dataset(spec)
+
+
+def test_a_folder_to_predict_on_needs_no_table(make_dataset: Make, tmp_path: Path) -> None:
+    spec = load_dataset(make_dataset()).spec
+    shutil.copytree(tmp_path / "images", tmp_path / "new" / "deep")
+    (tmp_path / "new" / "readme.txt").write_text("no image")
+    dataset = prediction_dataset(spec, tmp_path / "new")
+    assert dataset.n_rows == 24 and dataset.ids[0] == "deep/s_200X_00.tif"
+    assert not dataset.tasks and dataset.metadata["magnification"].values[0] == 200
+
+
+def test_a_table_to_predict_on_needs_no_labels(make_dataset: Make) -> None:
+    spec = make_dataset()
+    table = pd.read_csv(spec.parent / "labels.csv").drop(columns=["kind", "specimen"])
+    table.to_csv(spec.parent / "new.csv", index=False)
+    dataset = prediction_dataset(load_dataset(spec).spec, spec.parent / "new.csv")
+    assert dataset.ids[0] == "r00" and not dataset.tasks and dataset.images["bf"].refs[0] is not None
+
+
+def test_a_folder_cannot_stand_in_for_a_column(make_dataset: Make, tmp_path: Path) -> None:
+    spec = load_dataset(make_dataset('[texts.note]\ncolumn = "note"\n')).spec
+    with pytest.raises(InputError, match=r"\[texts.note\] come from a column, which a folder has not; give a table"):
+        prediction_dataset(spec, tmp_path / "images")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="there is no such folder or table"):
+        prediction_dataset(spec, tmp_path / "nowhere")
