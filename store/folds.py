@@ -1,0 +1,124 @@
+"""Stratified, group-safe division of rows into folds; plain arrays in and out."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_BINS = 10
+"""A regression target is stratified by its deciles at most."""
+
+Index = NDArray[np.int64]
+
+
+def label_codes(y: NDArray[Any], labelled: NDArray[np.bool_], n_folds: int) -> Index:
+    """Return what one task is stratified by: its classes, or the quantile bin of each of its outputs.
+
+    Args:
+        y: int ``(n,)`` class indices, or float ``(n, t)`` values.
+        labelled: bool ``(n,)``: the rows that count.
+        n_folds: Bins are wide enough for one row per fold.
+
+    Returns:
+        int64 ``(n, 1)`` or ``(n, t)``, counted from 0; -1 where a row is not labelled.
+    """
+    columns = y.reshape(len(y), -1)
+    codes = np.full(columns.shape, -1, dtype=np.int64)
+    if np.issubdtype(y.dtype, np.integer):
+        codes[labelled] = columns[labelled]
+    elif labelled.any():
+        n_bins = int(np.clip(labelled.sum() // n_folds, 1, MAX_BINS))
+        inner_edges = np.linspace(0, 1, n_bins + 1)[1:-1]
+        for column in range(columns.shape[1]):
+            values = columns[labelled, column]
+            codes[labelled, column] = np.searchsorted(np.quantile(values, inner_edges), values, side="right")
+    return codes
+
+
+def assign_folds(codes: Index, groups: NDArray[Any] | None, n_folds: int, *, seed: int) -> Index:
+    """Divide rows into folds of like size and like label counts, for all labels at once.
+
+    Iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011, 10.1007/978-3-642-23808-6_10): rows with rare labels
+    are dealt out first, each to the fold that still wants most of its labels. Extended here: what is dealt is a group,
+    and both the order and a fold's wish are sums over all labels of the group, each as a share of the rows with that
+    label (the original looks at the rarest only, and the frequent ones drift). This is the greedy descent on the sum
+    over labels and folds of (count - expected)^2 / expected. A fold's size is one more label, with the weight of all
+    tasks together.
+
+    Args:
+        codes: int64 ``(n, t)``: t labels per row, counted from 0; -1 for none.
+        groups: ``(n,)``; rows of one group go together. None: each row by itself.
+        n_folds: At most the number of groups; no fold is left empty then.
+        seed: Settles the order and the ties.
+
+    Returns:
+        int64 ``(n,)``, the fold of each row, 0 to `n_folds` - 1.
+    """
+    unit = np.arange(len(codes)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    owner, label, count = _count_labels(codes, unit)
+    totals = np.bincount(label, weights=count)
+    shares = count / totals[label]
+    shares[label == len(totals) - 1] *= max(codes.shape[1], 1)
+    return _deal(owner, label, count, shares, n_folds=n_folds, seed=seed)[unit]
+
+
+def inner_folds(
+    y: NDArray[Any], groups: NDArray[Any] | None, rows: Index, *, n_folds: int = 4, seed: int, stratify: bool
+) -> list[tuple[Index, Index]]:
+    """Divide one outer training set again, to choose among settings without seeing the rows they are scored on.
+
+    Args:
+        y: One task's labels over the whole dataset: int ``(n,)``, -1 where missing, or float ``(n, t)``, NaN.
+        groups: ``(n,)`` over the whole dataset; rows of one group stay together. None: each row by itself.
+        rows: int ``(m,)``: the outer training set.
+        n_folds: Fewer where `rows` has fewer groups.
+        seed: Another one, other folds.
+        stratify: Make the folds alike in `y`, not only in size.
+
+    Returns:
+        (fit, val) pairs of dataset indices in the order of `rows`; empty where `rows` has fewer than two groups.
+    """
+    own_groups = None if groups is None else groups[rows]
+    n_folds = min(n_folds, len(rows) if own_groups is None else len(np.unique(own_groups)))
+    if n_folds < 2:
+        return []
+    labels = y[rows]
+    labelled = labels >= 0 if np.issubdtype(y.dtype, np.integer) else ~np.isnan(labels.reshape(len(rows), -1)).any(1)
+    codes = label_codes(labels, labelled & stratify, n_folds)
+    folds = assign_folds(codes, own_groups, n_folds, seed=seed)
+    return [(rows[folds != fold], rows[folds == fold]) for fold in range(n_folds)]
+
+
+def _count_labels(codes: Index, unit: Index) -> tuple[Index, Index, Index]:
+    """Return (unit, label, count) triples sorted by unit; the last label is the one that every row has."""
+    codes = np.column_stack([codes, np.zeros(len(codes), dtype=np.int64)])
+    widths = codes.max(axis=0) + 1
+    n_labels = int(widths.sum())
+    flat = unit[:, None] * n_labels + codes + (np.cumsum(widths) - widths)
+    entries, count = np.unique(flat[codes >= 0], return_counts=True)
+    owner, label = np.divmod(entries, n_labels)
+    return owner, label, count
+
+
+def _deal(owner: Index, label: Index, count: Index, shares: NDArray[np.float64], *, n_folds: int, seed: int) -> Index:
+    """Return the fold of each unit. Plain lists: a unit has few labels, and sums come out alike on every machine."""
+    n_units = int(owner[-1]) + 1
+    rng = np.random.default_rng(seed)
+    weight = np.bincount(owner, weights=shares) * rng.uniform(0.7, 1, n_units)  # else groups have but one order
+    order = np.argsort(-weight, kind="stable")
+    wishes = (rng.random((n_units, n_folds)) * 1e-9).tolist()  # settles ties
+    wanted = [
+        [0.0] * n_folds for _ in range(int(label.max()) + 1)
+    ]  # alike for all at first, so only what is got counts
+    first = np.searchsorted(owner, np.arange(n_units + 1)).tolist()
+    labels, counts, gains = label.tolist(), count.tolist(), shares.tolist()
+    folds = [0] * n_units
+    for unit in order.tolist():
+        entries = range(first[unit], first[unit + 1])
+        for entry in entries:
+            for fold, wish in enumerate(wanted[labels[entry]]):
+                wishes[unit][fold] += counts[entry] * wish
+        folds[unit] = best = wishes[unit].index(max(wishes[unit]))
+        for entry in entries:
+            wanted[labels[entry]][best] -= gains[entry]
+    return np.array(folds, dtype=np.int64)
