@@ -42,8 +42,8 @@ def assign_folds(codes: Index, groups: NDArray[Any] | None, n_folds: int, *, see
     are dealt out first, each to the fold that still wants most of its labels. Extended here: what is dealt is a group,
     and both the order and a fold's wish are sums over all labels of the group, each as a share of the rows with that
     label (the original looks at the rarest only, and the frequent ones drift). This is the greedy descent on the sum
-    over labels and folds of (count - expected)^2 / expected. A fold's size is one more label, with the weight of all
-    tasks together.
+    over labels and folds of (count - expected)^2 / expected. Groups with the same labels are shared out first. A
+    fold's size is one more label, with the weight of all tasks together.
 
     Args:
         codes: int64 ``(n, t)``: t labels per row, counted from 0; -1 for none.
@@ -102,23 +102,36 @@ def _count_labels(codes: Index, unit: Index) -> tuple[Index, Index, Index]:
 
 def _deal(owner: Index, label: Index, count: Index, shares: NDArray[np.float64], *, n_folds: int, seed: int) -> Index:
     """Return the fold of each unit. Plain lists: a unit has few labels, and sums come out alike on every machine."""
-    n_units = int(owner[-1]) + 1
     rng = np.random.default_rng(seed)
-    weight = np.bincount(owner, weights=shares) * rng.uniform(0.7, 1, n_units)  # else groups have but one order
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    folds = _deal_alike(first, label, count, n_folds=n_folds, rng=rng)
+    weight = np.add.reduceat(shares, first) * rng.uniform(0.7, 1, len(first))  # else groups have but one order
     order = np.argsort(-weight, kind="stable")
-    wishes = (rng.random((n_units, n_folds)) * 1e-9).tolist()  # settles ties
+    order = order[folds[order] < 0]
+    ties = (rng.random((len(order), n_folds)) * 1e-9).tolist()
     wanted = [
         [0.0] * n_folds for _ in range(int(label.max()) + 1)
     ]  # alike for all at first, so only what is got counts
-    first = np.searchsorted(owner, np.arange(n_units + 1)).tolist()
+    starts, ends = first.tolist(), [*first[1:].tolist(), len(owner)]
     labels, counts, gains = label.tolist(), count.tolist(), shares.tolist()
-    folds = [0] * n_units
-    for unit in order.tolist():
-        entries = range(first[unit], first[unit + 1])
+    for unit, wishes in zip(order.tolist(), ties, strict=True):
+        entries = range(starts[unit], ends[unit])
         for entry in entries:
             for fold, wish in enumerate(wanted[labels[entry]]):
-                wishes[unit][fold] += counts[entry] * wish
-        folds[unit] = best = wishes[unit].index(max(wishes[unit]))
+                wishes[fold] += counts[entry] * wish
+        folds[unit] = best = wishes.index(max(wishes))
         for entry in entries:
             wanted[labels[entry]][best] -= gains[entry]
-    return np.array(folds, dtype=np.int64)
+    return folds
+
+
+def _deal_alike(first: Index, label: Index, count: Index, *, n_folds: int, rng: np.random.Generator) -> Index:
+    """Give every fold the same number of units with the same labels; -1 for the units that are left over."""
+    marks = rng.integers(2**63, size=int(label.max()) + 1, dtype=np.uint64)
+    signature = np.add.reduceat(marks[label] * count.astype(np.uint64), first)  # wraps; a clash costs only evenness
+    order = np.lexsort((rng.random(len(first)), signature))
+    _, start, n_alike = np.unique(signature[order], return_index=True, return_counts=True)
+    place = np.arange(len(first)) - np.repeat(start, n_alike)
+    folds = np.empty(len(first), dtype=np.int64)
+    folds[order] = np.where(place < np.repeat(n_alike // n_folds * n_folds, n_alike), place % n_folds, -1)
+    return folds
