@@ -1,0 +1,230 @@
+"""Encoders: what turns pixels or text into vectors, found by name."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.engine import Choice, Device, Precision
+from extract.ngrams import NgramEncoder
+from extract.texture import TextureEncoder
+from extract.weights import WeightsError
+from store import Dataset, FeatureSpace, ImageBlock, InputError, StoreError, TextBlock, did_you_mean
+
+Modality = Literal["image", "text"]
+Block = ImageBlock | TextBlock
+
+
+class Encoder(Protocol):
+    """Turns items into vectors of its space. Encoders with weights also have `provenance`, `runner`, `batch_size`."""
+
+    space: FeatureSpace
+
+    def prepare(self, item: Any) -> Any:
+        """Return what one batch element is; runs in the decode workers, keeps no state.
+
+        Args:
+            item: 8-bit pixels ``(h, w)`` or ``(h, w, 3)`` after crop and conversion; or a text.
+        """
+        ...
+
+    def encode(self, batch: Sequence[Any]) -> NDArray[np.float32]:
+        """Return float32 ``(b, d)`` for b prepared items; rows do not depend on each other."""
+        ...
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """A registered encoder that needs no weights."""
+
+    modality: Modality
+    make: Callable[[Any], Encoder]
+    summary: str
+
+
+ENCODERS: dict[str, BuiltIn] = {
+    "texture": BuiltIn(
+        "image",
+        lambda block: TextureEncoder(block.convert, block.crop_bottom_px),
+        "spectrum, local patterns, co-occurrence, wavelets, grey-value moments",
+    ),
+    "ngrams": BuiltIn("text", lambda block: NgramEncoder(), "hashed character n-grams"),  # noqa: ARG005
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an encoder with weights may be asked for.
+
+    Attributes:
+        weights: ``"pretrained"``, ``"random"``, or a file or folder.
+        seed: For random weights.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        precision: Of the forward pass; part of the space.
+        engine: ``"auto"`` unless a test or a benchmark wants a certain one.
+        fallback_random: Go on with random weights where pretrained ones are out of reach (for a built-in sample).
+    """
+
+    weights: str = "pretrained"
+    seed: int = 0
+    device: Device = "auto"
+    precision: Precision = "float32"
+    engine: Choice = "auto"
+    fallback_random: bool = False
+
+
+def modality_of(name: str) -> Modality:
+    """Return whether an encoder's name means images or text.
+
+    Raises:
+        InputError: Nobody knows the name; the nearest ones are given.
+    """
+    if name in ENCODERS:
+        return ENCODERS[name].modality
+    from extract import backbone, language
+
+    if backbone.is_image_name(name):
+        return "image"
+    if language.is_text_name(name):
+        return "text"
+    timm_names, torchvision_names = backbone.image_names()
+    known = [*ENCODERS, *timm_names, *torchvision_names, *language.TEXT_NAMES]
+    hint = did_you_mean(name, known, n=3)
+    raise InputError(
+        f"unknown backbone '{name}'.{hint} Expected {', '.join(ENCODERS)}, a timm or torchvision name, "
+        "local-dir:PATH, or for text a transformers name (owner/name) or folder."
+    )
+
+
+def make_encoder(name: str, block: Block, options: Options | None = None) -> Encoder:
+    """Return the encoder called `name` for one block.
+
+    Raises:
+        InputError: Unknown name, another modality than the block's, weights out of reach or not fitting.
+    """
+    modality: Modality = "image" if isinstance(block, ImageBlock) else "text"
+    if modality_of(name) != modality:
+        raise InputError(f"backbone '{name}' does not take {modality}s, but block '{block.name}' has {modality}s")
+    if name in ENCODERS:
+        return ENCODERS[name].make(block)
+    options = options or Options()
+    return _Loaded(name, modality, options).encoder(block)
+
+
+def make_encoders(
+    names: Iterable[str], dataset: Dataset, options: Options | None = None
+) -> tuple[dict[str, list[Encoder]], list[str]]:
+    """Return the encoders of every block that a name fits: image names for image blocks, text names for text blocks.
+
+    Each network is loaded once, however many blocks it serves.
+
+    Returns:
+        Encoders by block (``"image:bf"``, ``"text:notes"``), as `extract_features` takes them; and warnings.
+
+    Raises:
+        InputError: As `make_encoder`; or the dataset has no block for a name.
+    """
+    encoders: dict[str, list[Encoder]] = {}
+    warnings: list[str] = []
+    for name in dict.fromkeys(names):
+        modality = modality_of(name)
+        blocks = dataset.images if modality == "image" else dataset.texts
+        if not blocks:
+            raise InputError(f"backbone '{name}' takes {modality}s, but the dataset has no [{modality}s.…] block")
+        loaded = None if name in ENCODERS else _load(name, modality, options or Options(), warnings)
+        for block in blocks.values():
+            encoder = ENCODERS[name].make(block) if loaded is None else loaded.encoder(block)
+            encoders.setdefault(f"{modality}:{block.name}", []).append(encoder)
+    return encoders, warnings
+
+
+def encoder_from_space(
+    space: FeatureSpace, provenance: Mapping[str, Any] | None = None, options: Options | None = None
+) -> Encoder:
+    """Return an encoder whose vectors are those of `space`; its transform is built from the space.
+
+    Args:
+        space: What a bundle or store asks for.
+        provenance: What was recorded beside the space: under which name and from where the weights came.
+        options: Device and engine; and weights, where they have moved since.
+
+    Raises:
+        StoreError: What can be loaded differs from the space; the message names the fields.
+        InputError: As `make_encoder`.
+    """
+    recorded = dict(provenance or {})
+    options = options or Options()
+    if options.weights == "pretrained":
+        options = replace(options, weights=recorded.get("weights", "pretrained"), seed=recorded.get("seed", 0))
+    options = replace(options, precision=space.precision)
+    if space.encoder in ENCODERS:
+        block = ImageBlock("", (), space.convert or "none", space.crop_bottom_px)
+        encoder = ENCODERS[space.encoder].make(block)
+    else:
+        name = recorded.get("name", space.encoder)
+        encoder = _Loaded(name, space.modality, options).encoder_of(space)
+    if found := encoder.space.differences(space):
+        raise StoreError(
+            f"encoder '{space.encoder}' is not the one these vectors came from: {'; '.join(found)}. Give its weights "
+            "with --weights FILE-OR-FOLDER."
+        )
+    return encoder
+
+
+def _load(name: str, modality: Modality, options: Options, warnings: list[str]) -> "_Loaded":
+    try:
+        return _Loaded(name, modality, options)
+    except WeightsError as error:
+        if not options.fallback_random or modality == "text":  # a text network needs its tokenizer too
+            raise
+        warnings.append(f"random weights instead of pretrained ones, seed {options.seed}: {error}")
+        return _Loaded(name, modality, replace(options, weights="random"))
+
+
+class _Loaded:
+    """A network loaded once, to make encoders of."""
+
+    def __init__(self, name: str, modality: Modality, options: Options) -> None:
+        from extract import backbone, language
+
+        self._options = options
+        self._modality = modality
+        load: Any = backbone.load_backbone if modality == "image" else language.load_language
+        self._network: Any = load(name, weights=options.weights, seed=options.seed)
+        self._provenance = {
+            "name": name,
+            "weights": options.weights,
+            "seed": options.seed,
+            "source": self._network.source,
+        }
+
+    def encoder(self, block: Block) -> Encoder:
+        """Return the encoder for a block."""
+        from extract import backbone, language
+
+        if isinstance(block, ImageBlock):
+            return self._make(
+                backbone.image_space(
+                    self._network,
+                    convert=block.convert,
+                    crop_bottom_px=block.crop_bottom_px,
+                    precision=self._options.precision,
+                )
+            )
+        return self._make(language.text_space(self._network, precision=self._options.precision))
+
+    def encoder_of(self, space: FeatureSpace) -> Encoder:
+        """Return the encoder with the preprocessing of `space` and its own weights."""
+        own = self.encoder(ImageBlock("", (), space.convert or "none", space.crop_bottom_px))
+        return own if self._modality == "text" else self._make(replace(own.space, preprocess=space.preprocess))
+
+    def _make(self, space: FeatureSpace) -> Encoder:
+        from extract import backbone, language
+
+        make: Any = backbone.ImageEncoder if self._modality == "image" else language.TextEncoder
+        made: Encoder = make(
+            self._network, space, provenance=self._provenance, device=self._options.device, engine=self._options.engine
+        )
+        return made

@@ -1,0 +1,246 @@
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from extract import pipeline
+from extract.encoder import Options, make_encoder, make_encoders
+from extract.pipeline import extract_features, probe_images
+from store import Dataset, FeatureSpace, FeatureStore, InputError, StoreError, load_dataset
+
+N_IMAGES = 6
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def make_dataset(folder: Path, *, files: list[str] | None = None, extra: str = "") -> Dataset:
+    """Six different images in a folder, one row each; the texts differ in length."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for index in range(N_IMAGES):
+        pixels = rng.integers(0, 256, (40 + index, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{index}.png")
+    files = files or [f"{index}.png" for index in range(N_IMAGES)]
+    rows = [f"row{i},{file},{'grain ' * (N_IMAGES - i)}end,{'ab'[i % 2]}" for i, file in enumerate(files)]
+    (folder / "labels.csv").write_text("\n".join(["id,file,notes,label", *rows]))
+    (folder / "dataset.toml").write_text(
+        'name = "x"\ntable = "labels.csv"\nroot = "images"\nid = "id"\n'
+        '[images.bf]\ncolumn = "file"\nconvert = "none"\n'
+        '[texts.notes]\ncolumn = "notes"\n[tasks.label]\ncolumn = "label"\n' + extra
+    )
+    return load_dataset(folder / "dataset.toml")
+
+
+class Recorder:
+    """An encoder that says what it saw: mean grey value and number of rows of pixels."""
+
+    def __init__(self, name: str = "recorder", *, fits: int = 10_000, stop_after: int | None = None) -> None:
+        self.space = FeatureSpace("image", name, 2, "0" * 64, convert="none")
+        self.batches: list[int] = []
+        self.fits, self.stop_after = fits, stop_after
+
+    def prepare(self, pixels: np.ndarray) -> tuple[float, float]:
+        return float(pixels.mean()), float(len(pixels))
+
+    def encode(self, batch: list[tuple[float, float]]) -> np.ndarray:
+        if len(batch) > self.fits:
+            raise MemoryError
+        if self.stop_after is not None and len(self.batches) >= self.stop_after:
+            raise KeyboardInterrupt
+        self.batches.append(len(batch))
+        return np.array(batch, dtype=np.float32)
+
+
+def embed(dataset: Dataset, encoder: object, store: FeatureStore, **options: object) -> pipeline.SpaceReport:
+    return extract_features(dataset, {"image:bf": [encoder]}, store, **options)[0]  # type: ignore[list-item,arg-type]
+
+
+def test_vectors_are_those_of_their_rows(tmp_path: Path) -> None:
+    dataset, store, encoder = make_dataset(tmp_path), FeatureStore(tmp_path / "f.zarr"), Recorder()
+    report = embed(dataset, encoder, store, batch_size=4)
+    vectors = store.read(encoder.space, dataset.images["bf"].keys())
+    assert vectors[:, 1].tolist() == [40, 41, 42, 43, 44, 45]
+    assert encoder.batches == [4, 2]
+    assert (report.name, report.rows, report.embedded, report.present, report.failed) == (
+        "image:bf@recorder",
+        6,
+        6,
+        0,
+        0,
+    )
+    assert report.bottleneck in ("decode", "forward", "store")
+    assert report.rows_per_second > 0
+
+
+def test_second_run_embeds_nothing_and_needs_no_engine(tmp_path: Path) -> None:
+    dataset, store = make_dataset(tmp_path), FeatureStore(tmp_path / "f.zarr")
+    options = Options(weights="random", engine="torch", device="cpu")
+    first, _ = make_encoders(["test_resnet", "ngrams"], dataset, options)
+    assert [r.embedded for r in extract_features(dataset, first, store)] == [6, 6]
+    second, _ = make_encoders(["test_resnet", "ngrams"], dataset, options)
+    start = time.perf_counter()
+    image, text = extract_features(dataset, second, store)
+    assert time.perf_counter() - start < 2
+    assert (image.embedded, image.present, image.failed, image.seconds) == (0, 6, 0, 0)
+    assert (image.engine, image.bottleneck, text.embedded) == ("none", "none", 0)
+
+
+def test_changed_pixels_embed_one_row_and_a_new_name_none(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "f.zarr")
+    dataset = make_dataset(tmp_path)
+    embed(dataset, Recorder(), store)
+    (tmp_path / "images" / "0.png").rename(tmp_path / "images" / "other.png")
+    renamed = ["other.png", *(f"{i}.png" for i in range(1, N_IMAGES))]
+    table = (tmp_path / "labels.csv").read_text().replace("0.png", "other.png")
+    (tmp_path / "labels.csv").write_text(table)
+    assert renamed[0] in table
+    assert embed(load_dataset(tmp_path / "dataset.toml"), Recorder(), store).embedded == 0
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "images" / "3.png")
+    assert embed(load_dataset(tmp_path / "dataset.toml"), Recorder(), store).embedded == 1
+
+
+def test_equal_content_is_embedded_once(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path, files=["0.png", "0.png", "1.png"])
+    report = embed(dataset, Recorder(), FeatureStore(tmp_path / "f.zarr"))
+    assert (report.rows, report.embedded, report.present, report.failed) == (3, 2, 1, 0)
+
+
+def test_image_is_decoded_once_for_all_encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: Counter[str] = Counter()
+    real = pipeline.read_image
+    monkeypatch.setattr(pipeline, "read_image", lambda path, page: reads.update([path.name]) or real(path, page))
+    dataset, store = make_dataset(tmp_path), FeatureStore(tmp_path / "f.zarr")
+    texture = make_encoder("texture", dataset.images["bf"])
+    extract_features(dataset, {"image:bf": [Recorder(), Recorder("two"), texture]}, store)
+    assert set(reads.values()) == {1}
+    assert len(reads) == N_IMAGES
+    extract_features(dataset, {"image:bf": [Recorder(), Recorder("three")]}, store)
+    assert set(reads.values()) == {2}
+
+
+def test_blocks_of_one_space_share_vectors(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path, extra='[images.fl]\ncolumn = "file"\nconvert = "none"\n')
+    store, encoder = FeatureStore(tmp_path / "f.zarr"), Recorder()
+    first, second = extract_features(dataset, {"image:bf": [encoder], "image:fl": [Recorder()]}, store)
+    assert (first.embedded, second.embedded, second.present) == (6, 0, 6)
+    assert sum(encoder.batches) == 6
+
+
+def test_unreadable_images_are_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path)
+    cut = tmp_path / "images" / "1.png"
+    cut.write_bytes(cut.read_bytes()[:200])
+    (tmp_path / "images" / "2.png").unlink()
+    store, encoder = FeatureStore(tmp_path / "f.zarr"), Recorder()
+    report = embed(dataset, encoder, store)
+    assert (report.embedded, report.failed, report.rows) == (4, 2, 6)
+    assert [row for row, _ in report.failures] == ["row1", "row2"]
+    assert all(reason for _, reason in report.failures)
+    again = embed(dataset, encoder, store)
+    assert (again.embedded, again.present, again.failed) == (0, 4, 2)
+    keys = dataset.images["bf"].keys()
+    assert store.failures(encoder.space).keys() == {keys[1]}
+    assert [(row, block) for row, block, _ in probe_images(dataset)] == [("row1", "bf"), ("row2", "bf")]
+
+
+def test_failed_rows_are_tried_again_only_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, store, reads = make_dataset(tmp_path), FeatureStore(tmp_path / "f.zarr"), []
+    cut = tmp_path / "images" / "1.png"
+    cut.write_bytes(cut.read_bytes()[:200])
+    embed(dataset, Recorder(), store)
+    real = pipeline.read_image
+    monkeypatch.setattr(pipeline, "read_image", lambda path, page: reads.append(path.name) or real(path, page))
+    embed(dataset, Recorder(), store)
+    assert reads == []
+    embed(dataset, Recorder(), store, retry=True)
+    assert reads == ["1.png"]
+
+
+def test_crop_leaves_out_the_lowest_rows(tmp_path: Path) -> None:
+    pixels = np.arange(12, dtype=np.uint8).reshape(4, 3)
+    assert np.array_equal(pipeline.crop(pixels, 1), pixels[:3])
+    with pytest.raises(pipeline.ImageError, match="4 rows of pixels; crop_bottom_px = 4 leaves none"):
+        pipeline.crop(pixels, 4)
+
+
+def test_batch_that_does_not_fit_is_halved(tmp_path: Path) -> None:
+    dataset, encoder = make_dataset(tmp_path), Recorder(fits=3)
+    assert embed(dataset, encoder, FeatureStore(tmp_path / "f.zarr"), batch_size=6).embedded == 6
+    assert encoder.batches == [3, 3]
+
+
+def test_one_row_that_does_not_fit_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(MemoryError):
+        embed(make_dataset(tmp_path), Recorder(fits=0), FeatureStore(tmp_path / "f.zarr"))
+
+
+def test_interrupt_keeps_what_is_finished(tmp_path: Path) -> None:
+    dataset, store = make_dataset(tmp_path), FeatureStore(tmp_path / "f.zarr")
+    with pytest.raises(KeyboardInterrupt):
+        embed(dataset, Recorder(stop_after=2), store, batch_size=2)
+    keys = dataset.images["bf"].keys()
+    assert store.present(Recorder().space, keys).tolist() == [True] * 4 + [False] * 2
+    assert embed(dataset, Recorder(), store).embedded == 2
+
+
+def test_full_store_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise StoreError("no space left")
+
+    store = FeatureStore(tmp_path / "f.zarr")
+    monkeypatch.setattr(store, "write", refuse)
+    with pytest.raises(StoreError, match="no space left"):
+        embed(make_dataset(tmp_path), Recorder(), store)
+
+
+def test_rows_are_written_a_chunk_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "WRITE_ROWS", 2)
+    store, written = FeatureStore(tmp_path / "f.zarr"), []
+    real = store.write
+    monkeypatch.setattr(
+        store, "write", lambda space, keys, *a, **k: written.append(len(keys)) or real(space, keys, *a, **k)
+    )
+    embed(make_dataset(tmp_path), Recorder(), store, batch_size=1)
+    assert written == [2, 2, 2]
+
+
+def test_texts_go_from_short_to_long_and_rows_stay_theirs(tmp_path: Path) -> None:
+    class Lengths:
+        space = FeatureSpace("text", "lengths", 1, "0" * 64)
+        seen: list[int] = []
+
+        def prepare(self, text: str) -> str:
+            return text
+
+        def encode(self, batch: list[str]) -> np.ndarray:
+            self.seen += [len(text) for text in batch]
+            return np.array([[len(text)] for text in batch], dtype=np.float32)
+
+    dataset, store, encoder = make_dataset(tmp_path), FeatureStore(tmp_path / "f.zarr"), Lengths()
+    steps: list[tuple[int, int]] = []
+    extract_features(dataset, {"text:notes": [encoder]}, store, batch_size=4, progress=lambda *x: steps.append(x))
+    assert encoder.seen == sorted(encoder.seen)
+    texts = dataset.texts["notes"].texts
+    vectors = store.read(encoder.space, dataset.texts["notes"].keys())
+    assert vectors[:, 0].tolist() == [len(text or "") for text in texts]
+    assert steps == [(i + 1, 6) for i in range(6)]
+
+
+def test_unknown_block_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no block 'image:fb'.*image:bf, text:notes"):
+        extract_features(make_dataset(tmp_path), {"image:fb": []}, FeatureStore(tmp_path / "f.zarr"))
+
+
+def test_work_ahead_is_bounded() -> None:
+    started: list[int] = []
+    results = pipeline._in_order((i, lambda i=i: started.append(i)) for i in range(5000))
+    next(results)
+    time.sleep(0.05)
+    assert len(started) <= 16 * pipeline.MAX_WORKERS
+    results.close()
