@@ -1,0 +1,331 @@
+"""The feature store: vectors by space and content key, on Zarr v3."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from store.arrays import SpaceArrays
+from store.chunks import ChunkDamage, group_document
+from store.description import FOLDER, folder_of, read_attributes, read_description
+from store.errors import InputError, StoreError, did_you_mean
+from store.failures import change_failures, read_failures
+from store.files import PARTIAL, open_files
+from store.index import key_bytes
+from store.space import SCHEMA_VERSION, FeatureSpace
+from store.upkeep import clean_up, drop_damage, find_damage
+
+N_READ_TRIES = 5
+
+
+class FeatureStore:
+    """Vectors by space and content key, in a local folder or at any fsspec URL.
+
+    Local stores take any number of readers and writers at once. At other URLs there is no lock: one writer at a time.
+    Nothing is made before the first write.
+    """
+
+    def __init__(self, url: str | Path, *, read_only: bool = False) -> None:
+        self.url = str(url)
+        self.read_only = read_only
+        self._files = open_files(url)
+        self._opened: dict[str, SpaceArrays] = {}
+        self._is_checked = False
+
+    def spaces(self) -> list[FeatureSpace]:
+        """Return the spaces, by name.
+
+        Raises:
+            StoreError: The folder is no feature store, or a space's description is damaged.
+        """
+        found = [read_description(self._files, folder) for folder in self._folders()]
+        return sorted((entry["space"] for entry in found if entry), key=lambda s: (s.name, s.fingerprint))
+
+    def find(self, name: str) -> FeatureSpace:
+        """Return a space by its name, or by the start of its fingerprint.
+
+        Raises:
+            InputError: None fits, or several; the message names them.
+        """
+        spaces = self.spaces()
+        fits = [s for s in spaces if s.name == name] or [s for s in spaces if name and s.fingerprint.startswith(name)]
+        if len(fits) == 1:
+            return fits[0]
+        listed = ", ".join(f"{s.name} ({s.fingerprint[:12]})" for s in fits or spaces) or "none yet"
+        if fits:
+            raise InputError(f"space {name!r} is {len(fits)} spaces: {listed}. Give the first letters of a fingerprint")
+        hint = did_you_mean(name, [s.name for s in spaces])
+        raise InputError(f"the store {self.url} has no space {name!r}.{hint} It holds: {listed}")
+
+    def info(self, space: FeatureSpace) -> dict[str, Any]:
+        """Return what is known of a space, as JSON values."""
+        arrays = self._open(space)
+        about = read_description(self._files, folder_of(space)) if arrays else None
+        return {
+            "name": space.name,
+            "fingerprint": space.fingerprint,
+            "dim": space.dim,
+            "dtype": space.dtype,
+            "rows": arrays.n_rows() if arrays else 0,
+            "bytes": self._files.n_bytes(folder_of(space)),
+            "failed": len(self.failures(space)),
+            "created": about["created"] if about else None,
+            "provenance": about["provenance"] if about else [],
+        }
+
+    def present(self, space: FeatureSpace, keys: Sequence[str]) -> NDArray[np.bool_]:
+        """Return whether every key has a vector, ``(n,)``."""
+        return self._rows(space, key_bytes(keys)) >= 0
+
+    def missing(self, space: FeatureSpace, keys: Sequence[str], *, retry: bool = False) -> list[str]:
+        """Return the distinct keys without a vector, in the order they are first seen.
+
+        Args:
+            space: Which vectors; compared by fingerprint, not by name.
+            keys: Content keys (sha256, hex). Repeats allowed.
+            retry: Count keys that are recorded as failed as missing, too.
+        """
+        distinct = list(dict.fromkeys(keys))
+        absent = [key for key, found in zip(distinct, self.present(space, distinct), strict=True) if not found]
+        arrays = None if retry else self._open(space)
+        failed = read_failures(arrays) if arrays else {}
+        return [key for key in absent if key not in failed]
+
+    def read(self, space: FeatureSpace, keys: Sequence[str]) -> NDArray[np.float32]:
+        """Return stored vectors in the order of `keys`, reading only the chunks they lie in.
+
+        Args:
+            space: Which vectors; compared by fingerprint, not by name.
+            keys: n content keys (sha256, hex). Repeats allowed.
+
+        Returns:
+            float32, (n, space.dim), not normalised.
+
+        Raises:
+            StoreError: A key has no vector (the message gives the first five and the count), or a chunk is damaged.
+        """
+        out, query = np.empty((len(keys), space.dim), np.float32), key_bytes(keys)
+        arrays = self._open(space)
+        if arrays is None or not len(keys):
+            self._refuse_absent(space, keys, np.full(len(keys), -1))
+            return out
+        for _ in range(N_READ_TRIES):
+            version = arrays.refresh()
+            rows = arrays.find(query)
+            self._refuse_absent(space, keys, rows)
+            damage = _gather(arrays, rows, out)
+            if arrays.refresh() == version or np.array_equal(arrays.find(query), rows):  # no row moved meanwhile
+                if damage:
+                    raise damage
+                return out
+        raise StoreError(f"the store {self.url} is being repaired again and again while it is read: try later")
+
+    def write(
+        self,
+        space: FeatureSpace,
+        keys: Sequence[str],
+        vectors: ArrayLike,
+        *,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Store the vectors of keys that have none yet; what is there already stays as it is.
+
+        Rows are committed up to 1,024 at a time; give as many at once as you have, a chunk is written whole.
+
+        Args:
+            space: What the vectors are comparable with.
+            keys: n content keys; of repeated ones the first counts.
+            vectors: ``(n, d)``, finite.
+            provenance: Library versions and where the weights came from; kept beside the space (JSON values).
+
+        Returns:
+            Rows newly stored.
+
+        Raises:
+            InputError: A vector is not finite, or not in the range of the space's dtype.
+            StoreError: Read-only, disk full, damage, or another space under the same folder name.
+        """
+        query, table = key_bytes(keys), np.asarray(vectors)
+        if table.shape != (len(keys), space.dim):
+            raise ValueError(f"vectors have shape {table.shape}, expected {(len(keys), space.dim)}")
+        first = _first_places(keys)
+        table = _as_stored(space, keys, table)
+        arrays = self._make(space, provenance)
+        n_new = arrays.append(query[first], table[first]) if len(first) < len(keys) else arrays.append(query, table)
+        if read_failures(arrays).keys() & set(keys):
+            change_failures(arrays, add={}, remove=keys)
+        return n_new
+
+    def fail(self, space: FeatureSpace, reasons: Mapping[str, str]) -> None:
+        """Record why keys have no vector (key -> reason); kept until a vector of the key is written."""
+        key_bytes(list(reasons))
+        if reasons:
+            change_failures(self._make(space, None), add=reasons)
+
+    def failures(self, space: FeatureSpace) -> dict[str, str]:
+        """Return key -> reason of the keys that failed and have no vector."""
+        arrays = self._open(space)
+        recorded = read_failures(arrays) if arrays else {}
+        present = self.present(space, list(recorded))
+        return {key: reason for (key, reason), found in zip(recorded.items(), present, strict=True) if not found}
+
+    def verify(self) -> list[dict[str, Any]]:
+        """Read everything and return the damage: ``{space, fingerprint, chunk, reason}`` per chunk."""
+        return [
+            {"space": name, "fingerprint": folder, "chunk": found.chunk, "reason": found.reason}
+            for folder in self._folders()
+            for name, _, found in self._damage(folder)
+        ]
+
+    def repair(self) -> list[dict[str, Any]]:
+        """Drop exactly the damaged chunks, so that the next extraction fills them; return them as `verify` does."""
+        self._check_writable()
+        dropped = []
+        for folder in self._folders():
+            for name, arrays, found in self._damage(folder):
+                if arrays is None:
+                    self._files.delete(f"{folder}/zarr.json")  # the next write makes it again, the arrays stay
+                elif not drop_damage(arrays, found):
+                    continue
+                dropped.append({"space": name, "fingerprint": folder, "chunk": found.chunk, "reason": found.reason})
+        return dropped
+
+    def gc(self, *, drop: Sequence[str] = ()) -> dict[str, Any]:
+        """Delete what killed writers left, and whole spaces on request. Rows never move: new ones fill the holes.
+
+        Args:
+            drop: Spaces to delete, by name or by the start of their fingerprint.
+
+        Returns:
+            ``dropped`` (names of spaces), ``files`` (names of leftovers) and ``bytes`` (freed).
+        """
+        self._check_writable()
+        before = self._files.n_bytes("")
+        doomed = [self.find(name) for name in drop]
+        for space in doomed:
+            self._files.delete(f"{folder_of(space)}/zarr.json")  # first: from here on the space does not exist
+            self._files.delete(folder_of(space))
+            self._opened.pop(space.fingerprint, None)
+        files = [name for space in self.spaces() for name in clean_up(SpaceArrays(self._files, space))]
+        return {
+            "dropped": [space.name for space in doomed],
+            "files": files,
+            "bytes": before - self._files.n_bytes(""),
+        }
+
+    def _folders(self) -> list[str]:
+        return [name for name in self._files.names("") if FOLDER.fullmatch(name)] if self._exists() else []
+
+    def _exists(self) -> bool:
+        """Tell whether the store was made; refuse a folder that is something else."""
+        if self._is_checked:
+            return True
+        try:
+            names = [name for name in self._files.names("") if not name.endswith(PARTIAL)]
+        except NotADirectoryError:
+            names = ["."]
+        if not names:
+            return False
+        version = self._schema_version()
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"the store {self.url} has schema version {version!r}, expected {SCHEMA_VERSION}: "
+                "use the embedonce that wrote it, or another store"
+            )
+        self._is_checked = True
+        return True
+
+    def _schema_version(self) -> Any:
+        try:
+            attributes = read_attributes(self._files, "", "zarr.json", self.url) or {}
+        except (ChunkDamage, NotADirectoryError):
+            attributes = {}
+        if "embedonce_schema_version" not in attributes:
+            raise StoreError(
+                f"{self.url} is no feature store: expected a zarr.json that says so. Name another with --store; "
+                "if it is one and the file was damaged, copy the zarr.json of any other feature store there"
+            )
+        return attributes["embedonce_schema_version"]
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise StoreError(f"the store {self.url} was opened read-only: open it for writing")
+
+    def _open(self, space: FeatureSpace) -> SpaceArrays | None:
+        """Return a space's arrays, None if the store has no such space."""
+        if space.fingerprint not in self._opened:
+            about = read_description(self._files, folder_of(space)) if self._exists() else None
+            if about is None:
+                return None
+            if about["space"].fingerprint != space.fingerprint:
+                differences = "; ".join(space.differences(about["space"]))
+                raise StoreError(f"space {space.name!r}: its folder in {self.url} holds another space: {differences}")
+            self._opened[space.fingerprint] = SpaceArrays(self._files, space)
+        return self._opened[space.fingerprint]
+
+    def _make(self, space: FeatureSpace, provenance: Mapping[str, Any] | None) -> SpaceArrays:
+        self._check_writable()
+        if not self._exists():
+            self._files.write("zarr.json", group_document({"embedonce_schema_version": SCHEMA_VERSION}))
+        arrays = self._open(space)
+        if arrays is None or provenance:
+            SpaceArrays(self._files, space).make(provenance)
+        return arrays or self._opened.setdefault(space.fingerprint, SpaceArrays(self._files, space))
+
+    def _rows(self, space: FeatureSpace, query: NDArray[np.uint8]) -> NDArray[np.int64]:
+        arrays = self._open(space)
+        if arrays is None:
+            return np.full(len(query), -1, np.int64)
+        arrays.refresh()
+        return arrays.find(query)
+
+    def _refuse_absent(self, space: FeatureSpace, keys: Sequence[str], rows: NDArray[np.int64]) -> None:
+        absent = np.flatnonzero(rows < 0)
+        if len(absent):
+            first = ", ".join(keys[place][:12] for place in absent[:5])
+            raise StoreError(
+                f"space {space.name!r} ({space.fingerprint[:12]}) of the store {self.url} has no vector for "
+                f"{len(absent)} of {len(keys)} keys: {first}{', …' if len(absent) > 5 else ''}. Run `extract`"
+            )
+
+    def _damage(self, folder: str) -> list[tuple[str, SpaceArrays | None, ChunkDamage]]:
+        try:
+            about = read_description(self._files, folder)
+        except ChunkDamage as found:
+            return [(folder, None, found)]
+        if about is None:
+            return []
+        arrays = SpaceArrays(self._files, about["space"])
+        return [(about["space"].name, arrays, found) for found in find_damage(arrays)]
+
+
+def _gather(arrays: SpaceArrays, rows: NDArray[np.int64], out: NDArray[np.float32]) -> ChunkDamage | None:
+    try:
+        arrays.gather(rows, out)
+    except ChunkDamage as damage:
+        return damage
+    return None
+
+
+def _first_places(keys: Sequence[str]) -> NDArray[np.int64]:
+    """Return where every distinct key stands first, ascending."""
+    places: dict[str, int] = {}
+    for place, key in enumerate(keys):
+        places.setdefault(key, place)
+    return np.fromiter(places.values(), np.int64, len(places))
+
+
+def _as_stored(space: FeatureSpace, keys: Sequence[str], vectors: NDArray[Any]) -> NDArray[Any]:
+    """Return `vectors` in the stored dtype, all finite."""
+    with np.errstate(over="ignore"):
+        stored = vectors.astype(np.dtype(space.dtype).newbyteorder("<"), copy=False)
+    finite = np.isfinite(stored).all(axis=1)
+    if not finite.all():
+        first = keys[int(np.argmin(finite))]
+        raise InputError(
+            f"space {space.name!r}: {np.count_nonzero(~finite)} of {len(keys)} vectors are not finite as {space.dtype} "
+            f"(the first is of key {first[:12]}). Compute or store them in a higher precision"
+        )
+    return stored

@@ -1,0 +1,203 @@
+"""Where a store's files lie: a local folder, or any fsspec URL."""
+
+import errno
+import io
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from store.errors import InputError, StoreError
+from store.locks import file_lock
+
+PARTIAL = ".partial"
+Stamp = tuple[Any, ...]
+Readable = io.FileIO | io.BytesIO
+
+
+class Files(Protocol):
+    """Whole files by name, relative to a root. Every write replaces a file in one step."""
+
+    url: str
+    n_threads: int
+
+    def open(self, name: str) -> Readable:
+        """Open for reading, unbuffered. Raises FileNotFoundError."""
+
+    def write(self, name: str, *parts: Any, sync: bool = False) -> None:
+        """Replace or make a file of these parts. A reader sees the old or the new one, never a part of it."""
+
+    def delete(self, name: str) -> None:
+        """Delete a file, or a folder with all in it; nothing happens if there is none."""
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the files and folders directly in `folder`, sorted; empty if there is none."""
+
+    def stamps(self, folder: str) -> dict[str, Stamp]:
+        """Return name -> what changes when the file is replaced, for the files directly in `folder`."""
+
+    def n_bytes(self, folder: str) -> int:
+        """Return the size of all files below `folder`."""
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """Hold an exclusive lock between threads and processes."""
+
+
+def open_files(url: str | Path) -> Files:
+    """Return the files at a path or URL; nothing is made or read yet."""
+    text = str(url)
+    if "://" in text and not text.startswith("file://"):
+        return RemoteFiles(text)
+    return LocalFiles(Path(text.removeprefix("file://")))
+
+
+class LocalFiles:
+    """Files below a folder; written beside their place under another name and then renamed."""
+
+    n_threads = 2  # reading from the page cache saturates memory with two
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.url = str(root)
+
+    def open(self, name: str) -> Readable:
+        """Open for reading, unbuffered. Raises FileNotFoundError."""
+        return (self.root / name).open("rb", buffering=0)
+
+    def write(self, name: str, *parts: Any, sync: bool = False) -> None:
+        """Replace or make a file of these parts; with `sync`, on the disk before it gets its name."""
+        path = self.root / name
+        partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+        with self._writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with partial.open("wb") as file:
+                    file.writelines(parts)
+                    if sync:
+                        file.flush()
+                        os.fsync(file.fileno())
+                partial.replace(path)
+            finally:
+                with suppress(OSError):
+                    partial.unlink()
+
+    def delete(self, name: str) -> None:
+        """Delete a file, or a folder with all in it; nothing happens if there is none."""
+        path = self.root / name
+        with self._writing(), suppress(FileNotFoundError):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the files and folders directly in `folder`, sorted; empty if there is none."""
+        with suppress(FileNotFoundError):
+            return sorted(os.listdir(self.root / folder))  # noqa: PTH208 - half the time of Path.iterdir
+        return []
+
+    def stamps(self, folder: str) -> dict[str, Stamp]:
+        """Return name -> (inode, mtime in ns, size in bytes)."""
+        found = {}
+        with suppress(FileNotFoundError), os.scandir(self.root / folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # renamed or deleted since
+                    status = entry.stat()
+                    found[entry.name] = (status.st_ino, status.st_mtime_ns, status.st_size)
+        return found
+
+    def n_bytes(self, folder: str) -> int:
+        """Return the size of all files below `folder`."""
+        return sum(path.stat().st_size for path in (self.root / folder).rglob("*") if path.is_file())
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold an exclusive lock between threads and processes."""
+        path = self.root / name
+        with ExitStack() as stack:
+            with self._writing():  # the lock's own errors, not those of the body
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(file_lock(path))
+            yield
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _cannot_write(self.url, error) from error
+
+
+class RemoteFiles:
+    """Files below an fsspec URL. Objects are replaced in one step; there is no lock, so one writer at a time."""
+
+    n_threads = 8  # latency, not bandwidth, is what costs
+
+    def __init__(self, url: str) -> None:
+        from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+
+        self.url = url
+        try:
+            self._fs, self._root = url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise InputError(f"store {url!r} cannot be opened: {error}") from error
+
+    def open(self, name: str) -> Readable:
+        """Fetch a whole object. Raises FileNotFoundError."""
+        return io.BytesIO(self._fs.cat_file(self._path(name)))
+
+    def write(self, name: str, *parts: Any, sync: bool = False) -> None:  # noqa: ARG002 - an object store always syncs
+        """Replace or make an object of these parts."""
+        try:
+            self._fs.pipe_file(self._path(name), b"".join(bytes(part) for part in parts))
+        except OSError as error:
+            raise _cannot_write(self.url, error) from error
+
+    def delete(self, name: str) -> None:
+        """Delete an object, or all below a prefix; nothing happens if there is none."""
+        with suppress(FileNotFoundError):
+            self._fs.rm(self._path(name), recursive=True)
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the objects and prefixes directly in `folder`, sorted; empty if there is none."""
+        return sorted(_last(entry["name"]) for entry in self._entries(folder))
+
+    def stamps(self, folder: str) -> dict[str, Stamp]:
+        """Return name -> what the listing says about the object: size, entity tag, time."""
+        return {
+            _last(entry["name"]): tuple(str(entry[key]) for key in sorted(entry))
+            for entry in self._entries(folder)
+            if entry["type"] == "file"
+        }
+
+    def n_bytes(self, folder: str) -> int:
+        """Return the size of all objects below `folder`."""
+        with suppress(FileNotFoundError):
+            return int(self._fs.du(self._path(folder)))
+        return 0
+
+    def lock(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002 - object stores have none
+        """Do nothing: object stores have no locks."""
+        return nullcontext()
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}".rstrip("/")
+
+    def _entries(self, folder: str) -> list[dict[str, Any]]:
+        with suppress(FileNotFoundError):
+            return list(self._fs.ls(self._path(folder), detail=True, refresh=True))
+        return []
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _cannot_write(url: str, error: OSError) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        what = "no space is left on its disk: free some and run again"
+    elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        what = "it is read-only: give write permission or choose another with --store"
+    else:
+        what = f"{error.strerror or error}: repair that and run again"
+    return StoreError(f"cannot write to the store {url}: {what}. What it held before is unharmed")

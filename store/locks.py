@@ -1,0 +1,84 @@
+"""A short lock on a file, released by the kernel when its holder ends, however it ends."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from store.errors import StoreError
+
+POLL_SECONDS = 0.003
+
+
+@contextmanager
+def file_lock(path: Path, *, timeout_seconds: float = 300.0) -> Iterator[None]:
+    """Hold an exclusive lock on `path`, between threads and between processes.
+
+    The lock belongs to the open file, not to the file's existence: a killed process leaves nothing to clean up, so
+    there are no stale locks to recognise. On NFS Linux turns it into a server-side lock (NFSv4, or v3 with lockd).
+
+    Args:
+        path: Made if absent, and left in place; its folder must exist.
+        timeout_seconds: How long to wait for another holder.
+
+    Raises:
+        StoreError: Another process kept the lock for `timeout_seconds`.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while (descriptor := _try_lock(path)) is None:
+        if time.monotonic() > deadline:
+            raise StoreError(
+                f"{path} has been locked by another process for {timeout_seconds:.0f} s, expected a moment: "
+                f"is one suspended? End it (`fuser {path}` names it) and run again"
+            )
+        time.sleep(POLL_SECONDS)
+    try:
+        yield
+    finally:
+        _unlock(descriptor)
+        os.close(descriptor)
+
+
+def _try_lock(path: Path) -> int | None:
+    """Return a locked descriptor, or None when it is held elsewhere or the file was deleted meanwhile."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    locked = False
+    try:
+        locked = _lock(descriptor) and _is_at(descriptor, path)
+    finally:
+        if not locked:
+            os.close(descriptor)
+    return descriptor if locked else None
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Tell whether the open file is still the one at `path`: a dropped space takes its lock file with it."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> bool:
+        with suppress(OSError):
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            return True
+        return False
+
+    def _unlock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> bool:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # not only closed: a forked child may hold the descriptor too

@@ -1,0 +1,74 @@
+"""Finding damage, dropping it, and cleaning up after killed writers."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from store.arrays import SpaceArrays
+from store.chunks import ROWS, ChunkDamage, chunk_name
+from store.failures import FAILURES, read_failures
+from store.files import PARTIAL
+from store.index import KEY_BYTES
+
+ARRAYS = ("keys", "vectors")
+
+
+def find_damage(arrays: SpaceArrays) -> list[ChunkDamage]:
+    """Read every chunk that holds a row, and every description; return those that are not what was written."""
+    documents = [_caught(lambda array=array: arrays.document(array)) for array in ARRAYS]  # type: ignore[misc]
+    failures = _caught(lambda: read_failures(arrays))
+    chunks = arrays.in_threads(lambda chunk: _chunk_damage(arrays, chunk), range(_n_chunks(arrays)))
+    return [found for found in (*documents, failures, *chunks) if found]
+
+
+def drop_damage(arrays: SpaceArrays, damage: ChunkDamage) -> bool:
+    """Drop the rows of a damaged chunk, or write a damaged description again; False if it is sound by now."""
+    with arrays.lock():
+        if damage.chunk == FAILURES:
+            arrays.files.delete(f"{arrays.folder}/{FAILURES}")
+            return True
+        array, file = damage.chunk.split("/")
+        if file == "zarr.json":
+            arrays.describe(array, _n_chunks(arrays))
+            return True
+        chunk = int(file.split(".")[1])
+        if _chunk_damage(arrays, chunk) is None:
+            return False
+        arrays.write_chunk("keys", chunk, np.zeros((ROWS, KEY_BYTES), np.uint8))  # first: no key, no row
+        arrays.files.delete(f"{arrays.folder}/{chunk_name('vectors', chunk)}")
+        return True
+
+
+def clean_up(arrays: SpaceArrays) -> list[str]:
+    """Delete the files that killed writers left and return their names; under the lock nobody else has any."""
+    with arrays.lock():
+        folders = [arrays.folder, *(f"{arrays.folder}/{name}" for name in (*ARRAYS, "failures"))]
+        left = [
+            f"{folder}/{name}" for folder in folders for name in arrays.files.names(folder) if name.endswith(PARTIAL)
+        ]
+        for name in left:
+            arrays.files.delete(name)
+        return left
+
+
+def _n_chunks(arrays: SpaceArrays) -> int:
+    """Return the number of chunks that have a file, or that the keys' shape covers."""
+    names = [name for array in ARRAYS for name in arrays.files.names(f"{arrays.folder}/{array}")]
+    chunks = [int(match[1]) + 1 for name in names if (match := re.fullmatch(r"c\.(\d+)\.0", name))]
+    if _caught(lambda: arrays.document("keys")) is None:
+        chunks.append(int(arrays.document("keys")["shape"][0]) // ROWS)
+    return max(chunks, default=0)
+
+
+def _chunk_damage(arrays: SpaceArrays, chunk: int) -> ChunkDamage | None:
+    return _caught(lambda: arrays.check_chunk(chunk))
+
+
+def _caught(function: Callable[[], Any]) -> ChunkDamage | None:
+    try:
+        function()
+    except ChunkDamage as found:
+        return found
+    return None
