@@ -4,7 +4,7 @@ Three forms of one image come in: `byte`, its grey values as uint8; `scaled`, th
 deviation about its mean; and `octaves`, a pyramid of either. Every form has a longer side of `LONG_SIDE_PX`.
 """
 
-from functools import cache
+from functools import cache, lru_cache
 
 import cv2
 import numpy as np
@@ -83,7 +83,7 @@ def rings(scaled: Grey) -> Features:
     return {f"ring{i}_mean": float(mean[i]) for i in range(4)} | {f"ring{i}_std": float(spread[i]) for i in range(4)}
 
 
-@cache
+@lru_cache(maxsize=16)  # images of one dataset have few shapes
 def _ring_index(shape: tuple[int, int]) -> NDArray[np.intp]:
     y, x = (np.abs((np.arange(n) + 0.5) / n * 2 - 1) for n in shape)
     return np.asarray(np.minimum(np.maximum(y[:, None], x) * 4, 3), dtype=np.intp).ravel()
