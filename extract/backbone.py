@@ -189,6 +189,7 @@ def _timm_backbone(
 
     if model.split(".")[0] not in timm.list_models():
         raise InputError(f"'{name}': its architecture '{model}' is none that timm {timm.__version__} knows")
+    _check_tag(model)
     file = _timm_file(name, model, pretrained_cfg, weights)
     args = {key: value for key, value in args.items() if key not in ("num_classes", "pretrained", "pretrained_cfg")}
     network = _timm_network(model, args, pretrained_cfg, file, seed)
@@ -200,6 +201,15 @@ def _timm_backbone(
     )
 
 
+def _check_tag(model: str) -> None:
+    import timm
+
+    architecture, _, tag = model.partition(".")
+    tagged = timm.list_models(f"{architecture}.*", pretrained=True)
+    if tag and model not in tagged:
+        raise InputError(f"'{model}': no such weights. Expected one of {', '.join(tagged) or architecture}")
+
+
 def _timm_network(
     model: str, args: dict[str, Any], pretrained_cfg: dict[str, Any] | None, file: Path | None, seed: int
 ) -> Any:
@@ -209,7 +219,8 @@ def _timm_network(
     if file is None:
         with seeded(seed):
             return timm.create_model(model, pretrained=False, pretrained_cfg=pretrained_cfg, **args)
-    known = pretrained_cfg if pretrained_cfg is not None else timm.get_pretrained_cfg(model).to_dict()
+    registered = timm.get_pretrained_cfg(model)
+    known = pretrained_cfg or (registered.to_dict() if registered else {})
     overlay: dict[str, Any] = {"file": str(file), "url": None, "hf_hub_id": None, "source": None}
     if not known.get("custom_load"):
         overlay["num_classes"] = args["num_classes"] = _n_classes(read_state(file), known)
@@ -242,8 +253,8 @@ def _timm_file(name: str, model: str, pretrained_cfg: Mapping[str, Any] | None, 
         return weights_file(Path(weights))
     if pretrained_cfg is not None:
         return weights_file(Path(pretrained_cfg["file"]))
-    config = timm.get_pretrained_cfg(model, allow_unregistered=False)
-    if not (config.hf_hub_id or config.url):
+    config = timm.get_pretrained_cfg(model)
+    if config is None or not (config.hf_hub_id or config.url):
         raise InputError(f"'{name}' has no pretrained weights: give --weights FILE-OR-FOLDER or --weights random")
     if config.hf_hub_id:
         return hub_file(name, config.hf_hub_id, [config.hf_hub_filename] if config.hf_hub_filename else HUB_FILES)

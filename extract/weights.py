@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -75,20 +75,15 @@ def read_state(path: Path) -> "dict[str, torch.Tensor]":
         InputError: The file is neither.
     """
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        if path.suffix == ".safetensors":
-            tensors: dict[str, torch.Tensor] = load_file(path)
-            return tensors
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
-        raise InputError(f"weights '{path}' cannot be read: {_first_line(error)}") from None
-    except Exception as error:
-        if type(error).__name__ != "UnpicklingError":  # torch raises pickle's own class, which stays unimported here
-            raise
-        raise InputError(f"weights '{path}' hold more than tensors: expected a state dict") from None
+        load = (
+            load_file if path.suffix == ".safetensors" else partial(torch.load, map_location="cpu", weights_only=True)
+        )
+        state = load(path)
+    except Exception as error:  # noqa: BLE001 - damaged bytes make a reader raise nearly anything
+        raise InputError(f"weights '{path}' cannot be read as tensors only: {_first_line(error)[:200]}") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"weights '{path}' hold more than tensors: expected a state dict")

@@ -213,7 +213,9 @@ def test_rows_are_written_a_chunk_at_a_time(tmp_path: Path, monkeypatch: pytest.
 def test_texts_go_from_short_to_long_and_rows_stay_theirs(tmp_path: Path) -> None:
     class Lengths:
         space = FeatureSpace("text", "lengths", 1, "0" * 64)
-        seen: list[int] = []
+
+        def __init__(self) -> None:
+            self.seen: list[int] = []
 
         def prepare(self, text: str) -> str:
             return text
