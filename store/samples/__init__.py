@@ -1,0 +1,78 @@
+"""Built-in samples: synthetic datasets from physical models, whose planted structure is known and documented."""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from store.errors import InputError, did_you_mean
+from store.samples.tem import N_ROWS as TEM_ROWS
+from store.samples.tem import write_tem
+
+__all__ = ["SAMPLES", "write_sample"]
+
+SAMPLES: Mapping[str, tuple[int, Callable[..., None]]] = {  # how many rows by default, and what writes them
+    "tem": (TEM_ROWS, write_tem),
+}
+
+
+def write_sample(
+    name: str,
+    folder: Path,
+    *,
+    n_rows: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write a built-in sample, or leave it alone where it is complete already; an interrupted one is written again.
+
+    Args:
+        name: One of SAMPLES.
+        folder: Made if absent. Otherwise empty, or with the same sample in it.
+        n_rows: How many rows; the sample's own number by default. Row i is the same whatever their number.
+        seed: Another seed gives other images.
+        progress: Called with (files done, files in all).
+
+    Returns:
+        The path of its ``dataset.toml``.
+
+    Raises:
+        InputError: Unknown name, no rows, or a folder that holds something else or cannot be written.
+    """
+    if name not in SAMPLES:
+        raise InputError(f"unknown sample {name!r}.{did_you_mean(name, SAMPLES)} Choose from: {', '.join(SAMPLES)}.")
+    default_rows, write = SAMPLES[name]
+    n_rows = default_rows if n_rows is None else n_rows
+    if n_rows < 1:
+        raise InputError(f"a sample of {n_rows} rows: expected at least 1. Give another number of rows.")
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative: expected 0 or more. Give another seed.")
+    command = f"embedonce sample {name} --rows {n_rows} --seed {seed}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not _is_complete(name, folder, command):
+            write(folder, n_rows=n_rows, seed=seed, command=command, progress=progress)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"cannot write the sample {name!r} to {folder}: {reason}. Choose another folder.") from error
+    return folder / "dataset.toml"
+
+
+def _is_complete(name: str, folder: Path, command: str) -> bool:
+    """Whether the folder holds this very sample; InputError where it holds anything else."""
+    if not any(folder.iterdir()):
+        return False
+    spec = folder / "dataset.toml"
+    text = spec.read_text(encoding="utf-8", errors="replace") if spec.is_file() else ""
+    if _sample_name(text) != name:
+        raise InputError(f"{folder} is not empty and holds no {name!r} sample. Choose an empty or a new folder.")
+    made_by = [line.removeprefix("# Written by: ") for line in text.splitlines() if line.startswith("# Written by: ")]
+    if made_by and made_by != [command]:
+        raise InputError(f"{folder} holds the sample of '{made_by[0]}', not of '{command}'. Choose a new folder.")
+    return (folder / "labels.csv").is_file()  # written last
+
+
+def _sample_name(text: str) -> object:
+    try:
+        return tomllib.loads(text).get("sample")
+    except tomllib.TOMLDecodeError:
+        return None

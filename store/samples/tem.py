@@ -1,0 +1,112 @@
+"""The ``tem`` sample: synthetic transmission electron micrographs with five labels each.
+
+What is planted, so that tests and readers know the truth:
+
+- Rows come in specimens of 4 to 8 images. A specimen has its material, its typical size in nm, its support film, and
+  nuisances of its own (dose, brightness, dark level, focus), so unseen specimens are harder.
+- ``particle_count``: none, one, part (a single object larger than the field of view), few (2 to 10), many (over 10).
+- ``material``: one; several (heavy nanoparticles on the objects, or particles of two materials); impurities (dried
+  residue or salt crystals).
+- ``morphology``: flat (thick, flat, rigid sheets), wavy (thin sheets with few kinks), crumpled (thin sheets with many
+  folds), combination (flat and crumpled together), disorganised (branched aggregates), other (particles, rods, tubes).
+- ``nanostructures``: how many objects are less than 100 nm wide (the nanoscale of ISO 80004-1): no, one, few, many.
+  Objects are framed to the same size in pixels at every magnification, as an operator frames them. So the picture tells
+  how many there are, and only the magnification tells whether they are that small; neither is enough alone.
+- ``usability``: no for bare film, far out of focus, overexposed, and mostly grid bar. Usable images are sometimes a
+  little blurred or bright, and at low magnification a grid bar may show.
+- Labels are wrong at the rates of LABEL_NOISE, always by a class that an annotator might confuse, and missing at the
+  rate of MISSING and where an image cannot be used.
+
+Every share is met closely at any number of rows (Kronecker sequences in place of coin tosses), each image has its own
+seeded generator, and row i is the same however many rows there are. The optics are those of `store.samples.micrograph`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from store.samples.tem_picture import draw
+from store.samples.tem_scene import TASKS, Scene, labels, make_scene
+
+N_ROWS = 185
+N_UNLABELLED = 12
+
+DATASET_TOML = """\
+# Synthetic transmission electron micrographs (TEM), drawn from a physical model: nothing here was measured.
+# Written by: {command}
+name   = "tem"
+sample = "tem"                     # says that this is a built-in sample
+table  = "labels.csv"              # one row per image
+root   = "images"                  # the table's file names are relative to this folder
+id     = "sample"                  # the column that names a row
+group  = "specimen"                # images of one specimen are never split apart
+
+[images.tem]
+column  = "file"                   # the column with the file name
+convert = "percentile_stretch"     # 12-bit values to 8 bits: stretched between two percentiles
+
+[metadata.magnification]
+pattern   = '_(\\d+)X_'             # read from the file name: GO_02_1200000X_0007.tif -> 1200000
+transform = "log"                  # from 600 to 1200000, so its logarithm is what counts
+
+# What is predicted; an empty cell is a missing label and is left out of that task only.
+[tasks.particle_count]             # none, one, part (of one larger than the image), few (2 to 10), many
+column = "particle_count"
+[tasks.material]                   # one, several, impurities
+column = "material"
+[tasks.morphology]                 # flat, wavy, crumpled, combination, disorganised, other
+column = "morphology"
+[tasks.nanostructures]             # objects less than 100 nm wide: no, one, few (2 to 10), many
+column = "nanostructures"
+[tasks.usability]                  # yes, no
+column = "usability"
+"""
+
+
+def write_tem(
+    folder: Path, *, n_rows: int, seed: int, command: str, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Write ``dataset.toml``, the images, and last of all the table, whose presence says that the rest is complete.
+
+    Args:
+        folder: An empty folder, or one in which this was interrupted.
+        n_rows: How many labelled images.
+        seed: Another seed gives other images.
+        command: What the spec says it was written by.
+        progress: Called with (images done, images in all).
+    """
+    scenes = [make_scene(seed, row) for row in range(n_rows)]
+    extra = [make_scene(seed, n, stream=1) for n in range(N_UNLABELLED)]
+    _write_text(folder / "dataset.toml", DATASET_TOML.replace("{command}", command))
+    jobs = [("images", scene) for scene in scenes] + [("unlabelled", scene) for scene in extra]
+    for done, (place, scene) in enumerate(jobs, start=1):
+        (folder / place).mkdir(exist_ok=True)
+        _write_image(folder / place / scene.file_name, draw(scene))
+        if progress is not None:
+            progress(done, len(jobs))
+    _write_text(folder / "labels.csv", table_text(scenes))
+
+
+def table_text(scenes: list[Scene]) -> str:
+    """Return ``labels.csv``; a missing label is an empty cell."""
+    lines = [",".join(("sample", "file", "specimen", *TASKS))]
+    for scene in scenes:
+        given = labels(scene)
+        row_id = f"{scene.specimen.name}_{scene.running:04d}"
+        lines.append(",".join((row_id, scene.file_name, scene.specimen.name, *(given[task] for task in TASKS))))
+    return "\n".join(lines) + "\n"
+
+
+def _write_image(path: Path, pixels: NDArray[np.uint16]) -> None:
+    part = path.with_suffix(".part")
+    tifffile.imwrite(part, pixels, photometric="minisblack", metadata=None, software=False)
+    part.replace(path)
+
+
+def _write_text(path: Path, text: str) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8", newline="\n")
+    part.replace(path)
