@@ -1,0 +1,208 @@
+"""Gradient-boosted trees (LightGBM), with defaults that hold at a hundred rows.
+
+One model per inner fold, stopped early on that fold's other part; the head is their mean. Nothing is refitted, so
+no row is wasted and no number of rounds has to be guessed. Columns are few per tree, as in a random forest.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heads.head import Job
+
+MAX_ROUNDS = 400
+PATIENCE = 10
+ROUNDS_WITHOUT_INNER = 30  # where no inner fold can say when to stop
+LARGE_CELLS = 20_000_000  # above this many numbers one model uses all cores; below, cores work on different models
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One model to train: a target, its rows, and the rows that stop it (none: a fixed number of rounds)."""
+
+    y: NDArray[Any]
+    n_classes: int
+    fit: NDArray[np.int64]
+    stop: NDArray[np.int64]
+    weight: NDArray[np.float64] | None
+
+
+@dataclass(eq=False)
+class BoostedHead:
+    """The mean of boosters, in LightGBM's text format.
+
+    Attributes:
+        classes_: int64 ``(c,)``, class indices seen in training; empty for regression.
+        n_columns: d.
+        texts: For each output, one text per inner fold.
+        rounds: Rounds each was stopped at, as `texts`.
+    """
+
+    classes_: NDArray[np.int64]
+    n_columns: int
+    texts: tuple[tuple[str, ...], ...]
+    rounds: tuple[tuple[int, ...], ...] = field(default=())
+
+    @cached_property
+    def _boosters(self) -> list[list[Any]]:
+        import lightgbm
+
+        return [[lightgbm.Booster(model_str=text) for text in output] for output in self.texts]
+
+    def predict(self, X: NDArray[np.float32]) -> NDArray[Any]:
+        """Return class indices ``(n,)``, or values ``(n, t)``."""
+        if len(self.classes_):
+            return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        return np.stack([_mean_prediction(output, X) for output in self._boosters], axis=1)
+
+    def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return probabilities, ``(n, c)`` in the order of `classes_`."""
+        if len(self.classes_) == 1:
+            return np.ones((len(X), 1))
+        p = _mean_prediction(self._boosters[0], X)
+        return np.stack([1 - p, p], axis=1) if p.ndim == 1 else p
+
+    def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any] | str]]:
+        """Return what a bundle keeps: LightGBM's own text, one file per booster."""
+        texts = {f"{i}.{j}": text for i, output in enumerate(self.texts) for j, text in enumerate(output)}
+        meta = {
+            "classes": self.classes_.tolist(),
+            "n_columns": self.n_columns,
+            "rounds": [list(output) for output in self.rounds],
+        }
+        return meta, dict(texts)
+
+    @classmethod
+    def from_state(cls, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any] | str]) -> Self:
+        """Rebuild the head from `state`."""
+        rounds = tuple(tuple(output) for output in meta["rounds"])
+        texts = tuple(tuple(str(arrays[f"{i}.{j}"]) for j in range(len(output))) for i, output in enumerate(rounds))
+        return cls(np.asarray(meta["classes"], np.int64), meta["n_columns"], texts, rounds)
+
+
+def fit_boosted(X: NDArray[np.float32], jobs: Sequence[Job], *, seed: int) -> list[BoostedHead]:
+    """Fit every job; the same seed gives the same heads, on any number of cores.
+
+    Args:
+        X: float32 ``(n, d)``, not standardised; NaN is a value of its own to a tree.
+        jobs: What to fit.
+        seed: Of the columns drawn per tree.
+    """
+    folds = [_outputs(job) for job in jobs]
+    flat = [fold for outputs in folds for output in outputs for fold in output]
+    n_cores = _n_cores()
+    is_large = X.size > LARGE_CELLS
+    with ThreadPoolExecutor(1 if is_large else n_cores) as pool:
+        trained = iter(
+            list(pool.map(lambda fold: _train(X, fold, seed=seed, n_threads=n_cores if is_large else 1), flat))
+        )
+    heads = []
+    for job, outputs in zip(jobs, folds, strict=True):
+        models = [[next(trained) for _ in output] for output in outputs]
+        heads.append(
+            BoostedHead(
+                classes_=_classes(job),
+                n_columns=X.shape[1],
+                texts=tuple(tuple(text for text, _ in output) for output in models),
+                rounds=tuple(tuple(rounds for _, rounds in output) for output in models),
+            )
+        )
+    return heads
+
+
+def _outputs(job: Job) -> list[list[Fold]]:
+    """Return the models of a job, by output and inner fold."""
+    if job.kind == "regression":
+        return [_inner(job, job.y[:, j], 0) for j in range(job.y.shape[1])]
+    classes = _classes(job)
+    return [_inner(job, np.searchsorted(classes, job.y), len(classes))] if len(classes) > 1 else []
+
+
+def _inner(job: Job, y: NDArray[Any], n_classes: int) -> list[Fold]:
+    """Return one fold per usable inner fold: each class that is to be told apart must be there to learn from."""
+    folds = [
+        Fold(y, n_classes, fit, stop, job.sample_weight)
+        for fit, stop in job.inner
+        if len(stop) and (not n_classes or len(np.unique(y[fit])) == n_classes)
+    ]
+    return folds or [Fold(y, n_classes, job.train, job.train[:0], job.sample_weight)]
+
+
+def _train(X: NDArray[np.float32], fold: Fold, *, seed: int, n_threads: int) -> tuple[str, int]:
+    """Return a model's text, up to its best round, and that round."""
+    import lightgbm
+
+    parameters = _parameters(fold, len(fold.fit), X.shape[1]) | {"seed": seed, "num_threads": n_threads}
+    train = lightgbm.Dataset(X[fold.fit], fold.y[fold.fit], weight=_at(fold.weight, fold.fit), params=parameters)
+    booster = lightgbm.Booster(parameters, train)
+    rounds = ROUNDS_WITHOUT_INNER
+    if len(fold.stop):
+        stop = train.create_valid(
+            X[fold.stop], fold.y[fold.stop], weight=_at(fold.weight, fold.stop), params=parameters
+        )
+        rounds = _boost(booster.add_valid(stop, "stop"))
+    else:
+        for _ in range(rounds):
+            booster.update()
+    return booster.model_to_string(num_iteration=rounds), rounds
+
+
+def _boost(booster: Any) -> int:
+    """Add rounds until the loss on the stopping rows has not fallen for PATIENCE of them; return the best round.
+
+    The loop of ``lightgbm.train`` with its callbacks took as long as the trees at a hundred rows.
+    """
+    best, best_round = np.inf, 1
+    for number in range(1, MAX_ROUNDS + 1):
+        is_finished = booster.update()
+        [(_, _, loss, _)] = booster.eval_valid()
+        if loss < best:
+            best, best_round = loss, number
+        if is_finished or number - best_round >= PATIENCE:
+            break
+    return best_round
+
+
+def _parameters(fold: Fold, n_rows: int, n_columns: int) -> dict[str, Any]:
+    """Return settings for the size at hand; measured in tests/benchmarks."""
+    objective: dict[str, Any] = {"objective": "regression"}
+    if fold.n_classes:
+        many = {"objective": "multiclass", "num_class": fold.n_classes}
+        objective = many if fold.n_classes > 2 else {"objective": "binary"}
+    return objective | {
+        "learning_rate": 0.1,
+        "num_leaves": int(np.clip(n_rows // 40, 4, 31)),
+        "min_data_in_leaf": int(np.clip(n_rows // 20, 2, 20)),
+        "min_sum_hessian_in_leaf": 1e-3,
+        "lambda_l2": 1.0,
+        "max_bin": int(np.clip(n_rows // 10, 15, 255)),
+        "min_data_in_bin": 1,
+        # a random forest's square root of the columns (Breiman 2001), but never fewer than 8
+        "feature_fraction": min(1.0, max(np.sqrt(n_columns), 8) / n_columns),
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbosity": -1,
+    }
+
+
+def _mean_prediction(boosters: Sequence[Any], X: NDArray[np.float32]) -> NDArray[np.float64]:
+    predictions = [booster.predict(X, num_threads=1 if X.size < LARGE_CELLS else _n_cores()) for booster in boosters]
+    return np.asarray(np.mean(predictions, axis=0), dtype=np.float64)
+
+
+def _classes(job: Job) -> NDArray[np.int64]:
+    return np.unique(job.y[job.train]) if job.kind == "classification" else np.empty(0, np.int64)
+
+
+def _at(weight: NDArray[np.float64] | None, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    return None if weight is None else weight[rows]
+
+
+def _n_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

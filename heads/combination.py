@@ -1,0 +1,76 @@
+"""Which blocks are tried together, so that everyone sees what earns its place."""
+
+from collections.abc import Sequence
+from itertools import product
+
+from store import InputError, did_you_mean
+
+Combination = tuple[str, ...]
+
+
+def combinations(blocks: Sequence[str], *, wanted: Sequence[str] = ()) -> list[Combination]:
+    """Return the block combinations to try, small ones first.
+
+    Every image block, text block and the metadata may be in or out; each image or text block that is in is
+    represented by one space. All spaces together come last.
+
+    Args:
+        blocks: Names such as ``image:bf@texture``, ``text:notes@ngrams``, ``metadata``.
+        wanted: Combinations to keep, such as ``image+metadata`` or ``image:bf@texture``; each part is a block's name
+            or the start of one up to ``:`` or ``@``, or an encoder's name. All by default.
+
+    Raises:
+        InputError: A wanted part fits no block, or a wanted combination does not exist.
+    """
+    every = _enumerate(blocks)
+    if not wanted:
+        return every
+    kept: list[Combination] = []
+    for text in wanted:
+        fitting = _fitting(text, blocks, every)
+        kept += [combination for combination in fitting if combination not in kept]
+    return kept
+
+
+def _enumerate(blocks: Sequence[str]) -> list[Combination]:
+    places: dict[str, list[str]] = {}
+    for name in blocks:
+        places.setdefault(name.split("@")[0], []).append(name)
+    chosen = product(*([None, *spaces] for spaces in places.values()))
+    every = {tuple(sorted(name for name in choice if name is not None)) for choice in chosen} - {()}
+    return [*sorted(every - {tuple(sorted(blocks))}, key=lambda c: (len(c), c)), *_all_together(blocks)]
+
+
+def _all_together(blocks: Sequence[str]) -> list[Combination]:
+    return [tuple(sorted(blocks))] if blocks else []
+
+
+def _fitting(text: str, blocks: Sequence[str], every: Sequence[Combination]) -> list[Combination]:
+    parts = [part.strip() for part in text.split("+")]
+    for part in parts:
+        if not any(_fits(part, name) for name in blocks):
+            words = sorted({word for name in blocks for word in _words(name)})
+            raise InputError(
+                f"--blocks {text!r}: {part!r} fits no block; there is {', '.join(blocks)}.{did_you_mean(part, words)}"
+            )
+    if all(part in blocks for part in parts):
+        return [tuple(sorted(set(parts)))]
+    found = [
+        combination
+        for combination in every
+        if all(any(_fits(part, name) for part in parts) for name in combination)
+        and all(any(_fits(part, name) for name in combination) for part in parts)
+    ]
+    if not found:
+        raise InputError(f"--blocks {text!r}: these are never tried together; name the blocks in full to force it")
+    return found
+
+
+def _fits(part: str, name: str) -> bool:
+    return part in _words(name)
+
+
+def _words(name: str) -> set[str]:
+    """Return all that a block answers to: its name, its place, its modality, its encoder."""
+    place, _, encoder = name.partition("@")
+    return {name, place, place.partition(":")[0], encoder.partition("#")[0]} - {""}

@@ -1,0 +1,123 @@
+"""One result in numbers and in words, always beside the baseline."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib import metadata
+from typing import Any
+
+from heads.metrics import HEADLINE, METRICS, Estimate, Interval, Scored, difference, estimate
+from heads.plan import Plan
+
+BOOTSTRAP_SEED = 0  # one resampling for all entries of a task, so that they can be compared pair by pair
+FEW_GROUPS = 10  # below, percentile intervals are too narrow
+PACKAGES = ("embedonce", "numpy", "scipy", "lightgbm")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What fitting and predicting gave.
+
+    Attributes:
+        scored: Predictions beside the truth.
+        seconds: Fitting and predicting; for tasks that were fitted together, an equal share.
+        chosen: What the inner folds chose, per outer fold.
+        n_columns: d.
+    """
+
+    scored: Scored
+    seconds: float
+    chosen: Sequence[Any]
+    n_columns: int
+
+    @cached_property
+    def estimates(self) -> Mapping[str, Estimate]:
+        """Every metric with its resamples, computed once: all entries of a task are compared with one prior."""
+        return estimate(self.scored, seed=BOOTSTRAP_SEED)
+
+
+def make_entry(plan: Plan, outcome: Outcome, prior: Outcome, *, head: str, blocks: Sequence[str]) -> dict[str, Any]:
+    """Return an entry's measured part, JSON values only.
+
+    Args:
+        plan: What was fitted.
+        outcome: What came out.
+        prior: The same rows, predicted without features.
+        head: Name of the head.
+        blocks: Names of the blocks, sorted.
+    """
+    kind, headline = plan.task.kind, HEADLINE[plan.task.kind]
+    mine, base = outcome.estimates, prior.estimates
+    gap = difference(
+        mine[headline].mean, base[headline].mean, is_better_higher=METRICS[headline].is_better_higher
+    ).interval()
+    return {
+        "task": plan.task.name,
+        "kind": kind,
+        "blocks": list(blocks),
+        "head": head,
+        "metrics": {name: found.mean.interval() for name, found in mine.items()},
+        "outputs": _outputs(plan, mine),
+        "baseline": {name: found.mean.interval()["value"] for name, found in base.items()},
+        "headline": headline,
+        "difference": gap,
+        "beats_baseline": bool(gap["low"] is not None and gap["low"] > 0),
+        "n_rows": len(outcome.scored.y),
+        "n_groups": None if plan.groups is None else int(outcome.scored.unit.max()) + 1,
+        "n_left_out": plan.n_left_out,
+        "n_folds": len(plan.jobs),
+        "n_columns": outcome.n_columns,
+        "chosen": list(outcome.chosen),
+        "seconds": round(outcome.seconds, 4),
+    }
+
+
+def note_entry(entry: dict[str, Any]) -> None:
+    """Add the words, the versions and the time."""
+    entry["verdict"] = verdict(entry)
+    entry["versions"] = versions()
+    entry["time"] = datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def verdict(entry: Mapping[str, Any]) -> str:
+    """Return in words what the headline metric says of the features."""
+    name, gap = entry["headline"], entry["difference"]
+    if entry["head"] == "prior":
+        return "the baseline: sees no features"
+    if gap["low"] is None:
+        return f"no interval for {name}: fewer than two groups were scored"
+    few = entry["n_groups"] is not None and entry["n_groups"] < FEW_GROUPS
+    doubt = f"; only {entry['n_groups']} groups, so the interval is too narrow" if few else ""
+    by = f"{abs(gap['value']):.3g} {_span(gap)}"
+    if entry["beats_baseline"]:
+        return f"{name} better than without features by {by}{doubt}"
+    if gap["high"] < 0:
+        return f"{name} worse than without features by {by}{doubt}"
+    return f"not told apart from the baseline: the {name} difference {gap['value']:+.3g} {_span(gap)} includes 0{doubt}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computed the numbers."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _span(interval: Interval) -> str:
+    low, high = interval["low"], interval["high"]
+    return f"[{low:+.3g}, {high:+.3g}]"
+
+
+def _outputs(plan: Plan, found: Mapping[str, Estimate]) -> dict[str, dict[str, Interval]]:
+    """Return each output's own metrics; empty where there is only one."""
+    if len(plan.task.columns) < 2:
+        return {}
+    return {
+        column: {name: estimated.interval(j) for name, estimated in found.items()}
+        for j, column in enumerate(plan.task.columns)
+    }

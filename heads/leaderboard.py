@@ -1,0 +1,137 @@
+"""The leaderboard: every result ever computed, one JSON line each, only ever appended to."""
+
+import errno
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from heads.files import write_error
+from heads.metrics import METRICS
+from heads.registry import PRIOR
+from store import StoreError
+
+Entry = dict[str, Any]
+"""A result; its keys are listed in DESIGN.md under "What scripts rely on"."""
+
+SCHEMA_VERSION = 1
+
+
+class Leaderboard:
+    """An append-only file of entries.
+
+    Args:
+        path: ``runs/leaderboard.jsonl``; its folder is made on the first append.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Add one line in one write, so that a killed run leaves at most one torn line, the last.
+
+        Raises:
+            InputError: The folder cannot be written to.
+            StoreError: The disk is full.
+        """
+        line = json.dumps({"schema_version": SCHEMA_VERSION, **entry}, allow_nan=False) + "\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._write(line if self._ends_whole() else "\n" + line)
+        except OSError as error:
+            raise write_error(self.path, error) from None
+
+    def entries(self) -> list[Entry]:
+        """Return every whole line, oldest first; a line torn by a killed run is passed over.
+
+        Raises:
+            StoreError: A line was written by another schema version.
+        """
+        if not self.path.exists():
+            return []
+        found = [_parse(line) for line in self.path.read_bytes().splitlines()]
+        entries = [entry for entry in found if entry is not None]
+        for entry in entries:
+            if entry.get("schema_version") != SCHEMA_VERSION:
+                raise StoreError(
+                    f"{self.path}: schema version {entry.get('schema_version')!r}, expected {SCHEMA_VERSION}. "
+                    "Move the file away to start a new leaderboard."
+                )
+        return entries
+
+    def known(self) -> dict[str, Entry]:
+        """Return entries by identity, the latest of each."""
+        return {entry["identity"]: entry for entry in self.entries()}
+
+    def _write(self, text: str) -> None:
+        data = text.encode()
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            if os.write(handle, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(handle)
+
+    def _ends_whole(self) -> bool:
+        if not self.path.exists() or not self.path.stat().st_size:
+            return True
+        with self.path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
+
+
+def ranked(entries: Iterable[Entry]) -> list[Entry]:
+    """Return entries by task, in order of appearance, and best first by the headline metric within a task."""
+    entries = list(entries)
+    order = {task: i for i, task in enumerate(dict.fromkeys(entry["task"] for entry in entries))}
+    return sorted(entries, key=lambda entry: (order[entry["task"]], _badness(entry), len(entry["blocks"])))
+
+
+def best(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """Return each task's best entry that looks at features.
+
+    Ties go to fewer blocks. The prior is never best: its score stands beside the best as the baseline.
+    """
+    found: dict[str, Entry] = {}
+    for entry in ranked(entry for entry in entries if entry["head"] != PRIOR):
+        found.setdefault(entry["task"], entry)
+    return found
+
+
+def table(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """Return one row per entry for people, ranked: names, the headline with its interval, baseline, verdict."""
+    return [_row(entry) for entry in ranked(entries)]
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    name = entry["headline"]
+    return {
+        "task": entry["task"],
+        "blocks": " + ".join(entry["blocks"]) or "(no features)",
+        "head": entry["head"],
+        "metric": name,
+        **entry["metrics"][name],
+        "baseline": entry["baseline"][name],
+        "beats_baseline": entry["beats_baseline"],
+        "verdict": entry["verdict"],
+        "split": entry["split"],
+        "seconds": entry["seconds"],
+        "is_reused": entry.get("is_reused", False),
+    }
+
+
+def _badness(entry: Entry) -> float:
+    name = entry["headline"]
+    value = entry["metrics"][name]["value"]
+    if value is None:
+        return float("inf")
+    return -value if METRICS[name].is_better_higher else float(value)
+
+
+def _parse(line: bytes) -> Entry | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None

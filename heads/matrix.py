@@ -1,0 +1,266 @@
+"""The matrix heads are fitted on: the stored vectors of every image and text block, and the metadata columns."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store import (
+    Dataset,
+    FeatureSpace,
+    FeatureStore,
+    ImageBlock,
+    InputError,
+    MetadataColumn,
+    StoreError,
+    TextBlock,
+    did_you_mean,
+)
+
+METADATA = "metadata"
+MISSING = ":missing"  # ends the name of an indicator column
+
+
+@dataclass(frozen=True)
+class FeatureMatrix:
+    """n rows in dataset order, d columns in named blocks.
+
+    Attributes:
+        ids: str ``(n,)``.
+        X: float32 ``(n, d)``; NaN where metadata is missing, and over a whole image or text block where the row has
+            no vector (no file, no text, or an image that could not be read).
+        blocks: Columns of each block: ``image:bf@efficientnet_b0``, ``text:notes@ngrams``, ``metadata``.
+        columns: Names of the metadata columns, in order; ``magnification:missing`` indicates, ``instrument=SEM``
+            is one category of several.
+        complete: bool ``(n,)``: every image and text block has a vector. Only such rows are fitted and scored.
+        spaces: The space of each image and text block.
+        provenance: Where each space's weights came from, as the store has it.
+        absent: Blocks of the dataset for which nothing was extracted (``image:bf``).
+    """
+
+    ids: NDArray[np.str_]
+    X: NDArray[np.float32]
+    blocks: Mapping[str, slice]
+    columns: tuple[str, ...]
+    complete: NDArray[np.bool_]
+    spaces: Mapping[str, FeatureSpace]
+    provenance: Mapping[str, Mapping[str, Any]]
+    absent: tuple[str, ...] = ()
+
+    def select(self, blocks: Sequence[str]) -> NDArray[np.int64]:
+        """Return the column numbers of some blocks, in the order given."""
+        width = np.arange(self.X.shape[1])
+        return np.concatenate([width[self.blocks[name]] for name in blocks]) if blocks else width[:0]
+
+    def without_vector(self) -> dict[str, int]:
+        """Return, for each image and text block with gaps, how many rows have no vector there."""
+        counts = {name: int(np.isnan(self.X[:, self.blocks[name]][:, :1]).sum()) for name in self.spaces}
+        return {name: count for name, count in counts.items() if count}
+
+
+def load_matrix(dataset: Dataset, store: FeatureStore, *, backbones: Sequence[str] | None = None) -> FeatureMatrix:
+    """Return all that is stored for a dataset's blocks, and its metadata.
+
+    A space fits a block when its modality, pixel conversion and crop are the block's and its view is plain.
+
+    Args:
+        dataset: n rows.
+        store: Read only here.
+        backbones: Encoder names to keep; all of them by default.
+
+    Raises:
+        InputError: Nothing was extracted, some rows are not extracted yet, or no such backbone.
+    """
+    fitting = {block: _fitting_spaces(dataset, block, store.spaces()) for block in _block_names(dataset)}
+    kept = _only(fitting, backbones)
+    found: dict[str, FeatureSpace] = {}
+    vectors: dict[str, NDArray[np.float32]] = {}
+    for block, spaces in kept.items():
+        keys = _block_keys(dataset, block)
+        begun = [space for space in spaces if _is_begun(store, space, keys)]
+        for name, space in _named(block, begun).items():
+            found[name] = space
+            vectors[name] = _read(store, space, keys, where=name)
+    absent = tuple(block for block in kept if not any(name.startswith(f"{block}@") for name in found))
+    if absent and not found:
+        raise InputError(f"nothing is extracted for {', '.join(absent)}: run extract first")
+    return _assemble(dataset, vectors, found, store, columns=None, absent=absent)
+
+
+def load_matrix_like(
+    dataset: Dataset, store: FeatureStore, *, spaces: Mapping[str, FeatureSpace], columns: Sequence[str]
+) -> FeatureMatrix:
+    """Return the matrix that a fitted model expects: the same blocks, spaces and metadata columns.
+
+    A category that was never seen is zero in every indicator.
+
+    Args:
+        dataset: n rows, labels not needed.
+        store: Holds the vectors of every row that has content.
+        spaces: The space of each block.
+        columns: Names of the metadata columns.
+
+    Raises:
+        InputError: The dataset has no such block or column, or rows are not extracted yet.
+    """
+    vectors = {}
+    for name, space in spaces.items():
+        keys = _block_keys(dataset, name.split("@")[0])
+        vectors[name] = _read(store, space, keys, where=name)
+    return _assemble(dataset, vectors, spaces, store, columns=columns)
+
+
+def _assemble(
+    dataset: Dataset,
+    vectors: Mapping[str, NDArray[np.float32]],
+    spaces: Mapping[str, FeatureSpace],
+    store: FeatureStore,
+    *,
+    columns: Sequence[str] | None,
+    absent: tuple[str, ...] = (),
+) -> FeatureMatrix:
+    values = metadata_columns(dataset.metadata, columns)
+    parts = dict(vectors)
+    if values:
+        parts[METADATA] = np.stack(list(values.values()), axis=1)
+    ends = np.cumsum([0, *(part.shape[1] for part in parts.values())])
+    complete = np.ones(dataset.n_rows, dtype=bool)
+    for part in vectors.values():
+        complete &= ~np.isnan(part[:, 0])
+    return FeatureMatrix(
+        ids=dataset.ids,
+        X=np.concatenate([np.empty((dataset.n_rows, 0), np.float32), *parts.values()], axis=1),
+        blocks={name: slice(int(a), int(b)) for name, a, b in zip(parts, ends[:-1], ends[1:], strict=True)},
+        columns=tuple(values),
+        complete=complete,
+        spaces=dict(spaces),
+        provenance={name: store.info(space).get("provenance") or {} for name, space in spaces.items()},
+        absent=absent,
+    )
+
+
+def metadata_columns(
+    metadata: Mapping[str, MetadataColumn], columns: Sequence[str] | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Return metadata as numbers, float32 ``(n,)`` each, not yet standardised; NaN where a number is missing.
+
+    Args:
+        metadata: Columns by name.
+        columns: What to produce; by default every number, an indicator where some are missing, and one column per
+            category.
+
+    Raises:
+        InputError: A column is asked for that the metadata does not have, or the log of a number that is not positive.
+    """
+    made = {name: values for column in metadata.values() for name, values in _encoded(column, columns).items()}
+    if columns is None:
+        return made
+    unknown = [name for name in columns if name not in made]
+    if unknown:
+        raise InputError(f"metadata column {unknown[0]!r} is not in this table; it has {', '.join(metadata) or 'none'}")
+    return {name: made[name] for name in columns}
+
+
+def _encoded(column: MetadataColumn, wanted: Sequence[str] | None) -> dict[str, NDArray[np.float32]]:
+    if column.kind == "numeric":
+        values = _transformed(column)
+        made, missing = {column.name: values}, np.isnan(values)
+    else:
+        missing = np.array([value is None for value in column.values])
+        made = {
+            f"{column.name}={category}": (column.values == category).astype(np.float32)
+            for category in _categories(column, wanted)
+        }
+    if missing.any() if wanted is None else f"{column.name}{MISSING}" in wanted:
+        made[f"{column.name}{MISSING}"] = missing.astype(np.float32)
+    return made
+
+
+def _categories(column: MetadataColumn, wanted: Sequence[str] | None) -> list[str]:
+    start = f"{column.name}="
+    if wanted is not None:
+        return [name.removeprefix(start) for name in wanted if name.startswith(start)]
+    return sorted({value for value in column.values if value is not None})
+
+
+def _transformed(column: MetadataColumn) -> NDArray[np.float32]:
+    values = np.asarray(column.values, dtype=np.float64)
+    if column.transform == "none":
+        return values.astype(np.float32)
+    wrong = values[values <= 0]
+    if len(wrong):
+        raise InputError(
+            f"metadata {column.name!r}: the log of {wrong[0]:g} does not exist ({len(wrong)} such values). "
+            'Correct the table or use transform = "none".'
+        )
+    return np.log(values).astype(np.float32)
+
+
+def _block_names(dataset: Dataset) -> list[str]:
+    return [f"image:{name}" for name in dataset.images] + [f"text:{name}" for name in dataset.texts]
+
+
+def _block(dataset: Dataset, name: str) -> ImageBlock | TextBlock:
+    modality, _, short = name.partition(":")
+    blocks: Mapping[str, ImageBlock | TextBlock] = dataset.images if modality == "image" else dataset.texts
+    if short not in blocks:
+        raise InputError(f"block {name!r} is needed, this dataset has {', '.join(_block_names(dataset)) or 'none'}")
+    return blocks[short]
+
+
+def _block_keys(dataset: Dataset, name: str) -> list[str | None]:
+    return _block(dataset, name).keys()
+
+
+def _fitting_spaces(dataset: Dataset, name: str, spaces: Sequence[FeatureSpace]) -> list[FeatureSpace]:
+    block, modality = _block(dataset, name), name.partition(":")[0]
+    spaces = [space for space in spaces if space.modality == modality and space.view == "plain"]
+    if isinstance(block, TextBlock):
+        return spaces
+    return [s for s in spaces if (s.convert, s.crop_bottom_px) == (block.convert, block.crop_bottom_px)]
+
+
+def _only(fitting: Mapping[str, list[FeatureSpace]], backbones: Sequence[str] | None) -> dict[str, list[FeatureSpace]]:
+    if backbones is None:
+        return dict(fitting)
+    known = sorted({space.encoder for spaces in fitting.values() for space in spaces})
+    for backbone in backbones:
+        if backbone not in known:
+            raise InputError(
+                f"backbone {backbone!r} is not extracted for this dataset; there is {', '.join(known) or 'none'}."
+                f"{did_you_mean(backbone, known)} Run extract --backbone {backbone} first."
+            )
+    return {block: [s for s in spaces if s.encoder in backbones] for block, spaces in fitting.items()}
+
+
+def _named(block: str, spaces: Sequence[FeatureSpace]) -> dict[str, FeatureSpace]:
+    """Return the spaces by their place in the dataset, told apart by fingerprint where the encoder's name does not."""
+    times = Counter(space.encoder for space in spaces)
+    named = {
+        f"{block}@{space.encoder}" + (f"#{space.fingerprint[:8]}" if times[space.encoder] > 1 else ""): space
+        for space in spaces
+    }
+    return dict(sorted(named.items()))
+
+
+def _is_begun(store: FeatureStore, space: FeatureSpace, keys: Sequence[str | None]) -> bool:
+    """Tell whether a space has anything of this block: a store may serve several datasets."""
+    return bool(store.present(space, [key for key in keys if key is not None]).any())
+
+
+def _read(store: FeatureStore, space: FeatureSpace, keys: Sequence[str | None], *, where: str) -> NDArray[np.float32]:
+    known = [key for key in keys if key is not None]
+    todo = store.missing(space, known)
+    if todo:
+        raise InputError(f"{where}: {len(todo)} of {len(set(known))} contents are not extracted yet: run extract first")
+    has_vector = np.zeros(len(keys), dtype=bool)
+    has_vector[[key is not None for key in keys]] = store.present(space, known)
+    stored = store.read(space, [key for key, has in zip(keys, has_vector, strict=True) if has and key is not None])
+    if not np.isfinite(stored).all():
+        raise StoreError(f"{where}: a stored vector is not finite: run store verify, then extract again")
+    vectors = np.full((len(keys), space.dim), np.nan, dtype=np.float32)
+    vectors[has_vector] = stored
+    return vectors

@@ -1,0 +1,251 @@
+"""Metrics, and how far chance moves them: bootstrap intervals over groups, or over rows where there are none.
+
+Every metric is written once, for weighted rows: a resample of the data is a count per row, so a thousand
+resamples are one matrix product. The point value is the metric at all counts one.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["classification", "regression"]
+Floats = NDArray[np.float64]
+Interval = dict[str, float | None]
+
+N_RESAMPLES = 1000
+COVERAGE_PERCENT = (2.5, 97.5)
+P_MIN = float(np.finfo(np.float32).eps)  # a probability of 0 costs as much as float32 can tell from 0
+CELLS_AT_ONCE = 2_000_000  # resamples x rows held in memory at a time
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Predictions for m rows, and the truth.
+
+    Attributes:
+        kind: Classification or regression.
+        y: int64 ``(m,)`` class indices, or float64 ``(m, t)``.
+        predicted: float64 ``(m, c)`` probabilities, or ``(m, t)`` values.
+        fold: int64 ``(m,)``: rows of one fold were predicted by one model.
+        unit: int64 ``(m,)``: what is resampled, a group's or a row's number, counted from 0.
+        weights: ``(t,)`` one weight per output; ``(1,)`` for classification.
+    """
+
+    kind: Kind
+    y: NDArray[np.int64] | Floats
+    predicted: Floats
+    fold: NDArray[np.int64]
+    unit: NDArray[np.int64]
+    weights: Floats
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of weighted rows: ``score(scored, counts (r, m))`` gives ``(r,)``, or ``(r, t)`` for regression."""
+
+    kind: Kind
+    is_better_higher: bool
+    score: Callable[[Scored, Floats], Floats]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric's value and its values on r resamples, per output.
+
+    Attributes:
+        value: ``(t,)``.
+        samples: ``(r, t)``; the same seed and units give the same resamples, so two estimates can be paired.
+        weights: ``(t,)`` for the mean over outputs.
+    """
+
+    value: Floats
+    samples: Floats
+    weights: Floats
+
+    @property
+    def mean(self) -> "Estimate":
+        """The weighted mean over the outputs, as an estimate of one output."""
+        share = self.weights / self.weights.sum()
+        return Estimate((self.value @ share)[None], (self.samples @ share)[:, None], np.ones(1))
+
+    def interval(self, output: int = 0) -> Interval:
+        """Return the value and its 95 % percentile interval; None stands for "not defined here"."""
+        samples = self.samples[:, output]
+        samples = samples[np.isfinite(samples)]
+        low, high = np.percentile(samples, COVERAGE_PERCENT) if len(samples) else (np.nan, np.nan)
+        return {"value": _or_none(self.value[output]), "low": _or_none(low), "high": _or_none(high)}
+
+
+def estimate(scored: Scored, *, seed: int) -> dict[str, Estimate]:
+    """Return every metric of the kind, with its resamples.
+
+    Args:
+        scored: m rows. With fewer than two units there is nothing to resample, and intervals are not defined.
+        seed: Of the resampling.
+    """
+    ones = np.ones((1, len(scored.y)))
+    values = {name: _columns(METRICS[name].score(scored, ones))[0] for name in metric_names(scored.kind)}
+    parts = [_score_all(scored, counts) for counts in _resamples(scored.unit, seed=seed)]
+    return {
+        name: Estimate(value, np.concatenate([part[name] for part in parts]), scored.weights)
+        for name, value in values.items()
+    }
+
+
+def difference(mine: Estimate, other: Estimate, *, is_better_higher: bool) -> Estimate:
+    """Return by how much `mine` is better than `other`, paired resample by resample; above 0 is better."""
+    sign = 1.0 if is_better_higher else -1.0
+    return Estimate(sign * (mine.value - other.value), sign * (mine.samples - other.samples), mine.weights)
+
+
+def metric_names(kind: Kind) -> list[str]:
+    """Return the metrics of a kind of task, the headline first."""
+    return [name for name, metric in METRICS.items() if metric.kind == kind]
+
+
+def _score_all(scored: Scored, counts: Floats) -> dict[str, Floats]:
+    return {name: _columns(METRICS[name].score(scored, counts)) for name in metric_names(scored.kind)}
+
+
+def _resamples(unit: NDArray[np.int64], *, seed: int) -> Iterator[Floats]:
+    """Yield how often each row is drawn, ``(r, m)`` a piece, N_RESAMPLES in all; undefined for a single unit."""
+    n_units = int(unit.max()) + 1
+    rng = np.random.default_rng(seed)
+    at_once = max(1, CELLS_AT_ONCE // len(unit))
+    for start in range(0, N_RESAMPLES, at_once):
+        n = min(at_once, N_RESAMPLES - start)
+        drawn = rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=n)[:, unit]
+        yield drawn.astype(np.float64) if n_units > 1 else np.full((n, len(unit)), np.nan)
+
+
+def _columns(values: Floats) -> Floats:
+    return values[:, None] if values.ndim == 1 else values
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _ratio(above: Floats, below: Floats) -> Floats:
+    """Return above / below, NaN where below is 0 or not a number."""
+    out: Floats = np.full(np.broadcast(above, below).shape, np.nan)
+    return np.divide(above, below, out=out, where=below > 0)
+
+
+def _mean(counts: Floats, values: Floats) -> Floats:
+    total = counts.sum(axis=1)
+    return _ratio(counts @ values, total if values.ndim == 1 else total[:, None])
+
+
+def _mean_of_defined(values: Floats) -> Floats:
+    defined = np.isfinite(values)
+    return _ratio(np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1).astype(np.float64))
+
+
+def _one_hot(labels: NDArray[np.int64], n_classes: int) -> Floats:
+    return np.asarray(labels[:, None] == np.arange(n_classes), dtype=np.float64)
+
+
+def _accuracy(scored: Scored, counts: Floats) -> Floats:
+    return _mean(counts, (scored.predicted.argmax(axis=1) == scored.y).astype(np.float64))
+
+
+def _true_and_predicted(scored: Scored) -> tuple[Floats, Floats]:
+    n_classes = scored.predicted.shape[1]
+    return _one_hot(scored.y, n_classes), _one_hot(scored.predicted.argmax(axis=1), n_classes)  # type: ignore[arg-type]
+
+
+def _balanced_accuracy(scored: Scored, counts: Floats) -> Floats:
+    true, predicted = _true_and_predicted(scored)
+    return _mean_of_defined(_ratio(counts @ (true * predicted), counts @ true))
+
+
+def _macro_f1(scored: Scored, counts: Floats) -> Floats:
+    true, predicted = _true_and_predicted(scored)
+    return _mean_of_defined(_ratio(2 * (counts @ (true * predicted)), counts @ (true + predicted)))
+
+
+def _log_loss(scored: Scored, counts: Floats) -> Floats:
+    of_truth = np.take_along_axis(scored.predicted, scored.y[:, None], axis=1)[:, 0]  # type: ignore[arg-type]
+    return _mean(counts, -np.log(np.clip(of_truth, P_MIN, 1.0)))
+
+
+def _roc_auc(scored: Scored, counts: Floats) -> Floats:
+    n_classes = scored.predicted.shape[1]
+    one_against_rest = range(1, 2) if n_classes == 2 else range(n_classes)
+    areas = [_area(scored.predicted[:, c], scored.y == c, scored.fold, counts) for c in one_against_rest]
+    return _mean_of_defined(np.stack(areas, axis=1))
+
+
+def _area(score: Floats, positive: NDArray[np.bool_], fold: NDArray[np.int64], counts: Floats) -> Floats:
+    """Return the share of (positive, negative) pairs in the right order; ties count half.
+
+    Only pairs of one fold are compared: across folds the models differ, and a pooled area of a model that sees
+    nothing falls below one half (Forman and Scholz 2010, 10.1145/1882471.1882479).
+    """
+    order = np.lexsort((score, fold))
+    score, fold, weights = score[order], fold[order], counts[:, order]
+    new_fold = np.r_[True, fold[1:] != fold[:-1]]
+    ties = np.flatnonzero(new_fold | np.r_[True, score[1:] != score[:-1]])
+    up = np.add.reduceat(weights * positive[order], ties, axis=1)
+    down = np.add.reduceat(weights * ~positive[order], ties, axis=1)
+    starts = np.flatnonzero(new_fold[ties])
+    below = np.cumsum(down, axis=1) - down
+    below -= below[:, np.repeat(starts, np.diff(np.r_[starts, len(ties)]))]
+    pairs = np.add.reduceat(up, starts, axis=1) * np.add.reduceat(down, starts, axis=1)
+    return _ratio((up * (below + down / 2)).sum(axis=1), pairs.sum(axis=1))
+
+
+def _mae(scored: Scored, counts: Floats) -> Floats:
+    return _mean(counts, np.abs(scored.predicted - scored.y))
+
+
+def _rmse(scored: Scored, counts: Floats) -> Floats:
+    return np.sqrt(_mean(counts, (scored.predicted - scored.y) ** 2))
+
+
+def _r2(scored: Scored, counts: Floats) -> Floats:
+    centred = scored.y - scored.y.mean(axis=0)
+    spread = _mean(counts, centred**2) - _mean(counts, centred) ** 2
+    return 1 - _ratio(_mean(counts, (scored.predicted - scored.y) ** 2), np.maximum(spread, 0.0))
+
+
+def _mape(scored: Scored, counts: Floats) -> Floats:
+    """Mean of |error| / |truth|, a fraction; rows whose truth is 0 have none and stand aside."""
+    nonzero = scored.y != 0
+    relative = np.abs(scored.predicted - scored.y) / np.where(nonzero, np.abs(scored.y), 1.0)
+    return _ratio(counts @ np.where(nonzero, relative, 0.0), counts @ nonzero.astype(np.float64))
+
+
+def _median_ae(scored: Scored, counts: Floats) -> Floats:
+    error = np.abs(scored.predicted - scored.y)
+    return np.stack([_weighted_median(error[:, j], counts) for j in range(error.shape[1])], axis=1)
+
+
+def _weighted_median(values: Floats, counts: Floats) -> Floats:
+    order = np.argsort(values)
+    passed = np.cumsum(counts[:, order], axis=1)
+    half = passed[:, -1:] / 2
+    lower, upper = (passed >= half).argmax(axis=1), (passed > half).argmax(axis=1)
+    middle: Floats = (values[order][lower] + values[order][upper]) / 2
+    return np.where(np.isfinite(half[:, 0]), middle, np.nan)
+
+
+METRICS: Mapping[str, Metric] = {
+    "accuracy": Metric("classification", True, _accuracy),
+    "balanced_accuracy": Metric("classification", True, _balanced_accuracy),
+    "macro_f1": Metric("classification", True, _macro_f1),
+    "log_loss": Metric("classification", False, _log_loss),
+    "roc_auc": Metric("classification", True, _roc_auc),
+    "mae": Metric("regression", False, _mae),
+    "rmse": Metric("regression", False, _rmse),
+    "r2": Metric("regression", True, _r2),
+    "mape": Metric("regression", False, _mape),
+    "median_ae": Metric("regression", False, _median_ae),
+}
+
+HEADLINE: Mapping[str, str] = {"classification": "accuracy", "regression": "mae"}
+"""What entries are ranked by, and what has to beat the baseline."""

@@ -1,0 +1,115 @@
+"""A task cut into models to fit: which rows train, which choose, which score."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heads.head import Head, Job
+from heads.matrix import FeatureMatrix
+from heads.metrics import Scored
+from store import Dataset, InputError, Task, inner_folds
+
+N_INNER = 4
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One task on the complete rows of a matrix.
+
+    Attributes:
+        task: The task, in dataset order.
+        rows: Dataset rows that take part, ``(m,)``, the same for every task of a split; all indices below count in
+            them. Rows that are held out are not even there.
+        jobs: One model each.
+        score: Rows that each job's model is scored on, as `jobs`.
+        groups: Group number of each of the m rows, or None.
+        n_left_out: Labelled rows without a vector.
+    """
+
+    task: Task
+    rows: Rows
+    jobs: tuple[Job, ...]
+    score: tuple[Rows, ...]
+    groups: Rows | None
+    n_left_out: int
+
+    def scored(self, heads: Iterable[Head], X: NDArray[np.float32]) -> Scored:
+        """Return the predictions of each head for its rows, pooled.
+
+        Args:
+            heads: As `jobs`.
+            X: float32 ``(m, d)``, raw.
+        """
+        predicted = [predictions(head, X[rows], self.task) for head, rows in zip(heads, self.score, strict=True)]
+        rows = np.concatenate(self.score)
+        unit = rows if self.groups is None else self.groups[rows]
+        return Scored(
+            kind=self.task.kind,
+            y=self.task.y[self.rows][rows],
+            predicted=np.concatenate(predicted),
+            fold=np.repeat(np.arange(len(self.score)), [len(rows) for rows in self.score]),
+            unit=np.unique(unit, return_inverse=True)[1],
+            weights=self.task.weights if self.task.kind == "regression" else np.ones(1),
+        )
+
+
+def make_plan(
+    dataset: Dataset, matrix: FeatureMatrix, task: Task, *, pairs: Iterable[tuple[Rows, Rows]], seed: int
+) -> Plan:
+    """Cut a task along the pairs of a split.
+
+    Args:
+        dataset: n rows.
+        matrix: Their features; rows without a vector stand aside.
+        task: What is predicted; rows without a label, or where it does not apply, stand aside.
+        pairs: (training rows, rows to score) in dataset order; a pair without any row to score still trains.
+        seed: Of the inner folds.
+
+    Raises:
+        InputError: A training part has no labelled row.
+    """
+    pairs = list(pairs)
+    member = np.zeros(dataset.n_rows, dtype=bool)
+    member[np.concatenate([part for pair in pairs for part in pair])] = True
+    rows = np.flatnonzero(matrix.complete & member)
+    position = np.full(dataset.n_rows, -1)
+    position[rows] = np.arange(len(rows))
+    usable = task.labelled & matrix.complete
+    jobs, score = [], []
+    for train, held in pairs:
+        jobs.append(_job(dataset, task, train[usable[train]], position=position, rows=rows, seed=seed))
+        score.append(position[held[usable[held]]])
+    groups = None if dataset.groups is None else np.unique(dataset.groups[rows], return_inverse=True)[1]
+    n_left_out = int((task.labelled & ~matrix.complete & member).sum())
+    return Plan(task, rows, tuple(jobs), tuple(score), groups, n_left_out)
+
+
+def predictions(head: Head, X: NDArray[np.float32], task: Task) -> NDArray[np.float64]:
+    """Return probabilities of all the task's classes ``(n, c)``, 0 for one never seen; or outputs ``(n, t)``."""
+    if task.kind == "regression":
+        return np.asarray(head.predict(X), dtype=np.float64)
+    p = np.zeros((len(X), len(task.classes)))
+    if len(X):
+        p[:, head.classes_] = head.predict_proba(X)
+    return p
+
+
+def _job(dataset: Dataset, task: Task, train: Rows, *, position: Rows, rows: Rows, seed: int) -> Job:
+    if not len(train):
+        raise InputError(
+            f"task {task.name!r}: a training part has no labelled row with features. "
+            "Label more rows, or leave the task out with --task."
+        )
+    is_classes = task.kind == "classification"
+    inner = inner_folds(task.y, dataset.groups, train, n_folds=N_INNER, seed=seed, stratify=is_classes)
+    return Job(
+        kind=task.kind,
+        y=task.y[rows],
+        n_classes=len(task.classes),
+        train=position[train],
+        inner=tuple((position[fit], position[stop]) for fit, stop in inner),
+        output_weights=None if is_classes else task.weights,
+    )

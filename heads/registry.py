@@ -1,0 +1,88 @@
+"""The families of heads."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heads.head import Head, Job
+
+Arrays = Mapping[str, NDArray[Any] | str]
+
+
+class Fit(Protocol):
+    """Solves many jobs on one matrix in one call."""
+
+    def __call__(self, X: NDArray[np.float32], jobs: Sequence[Job], *, seed: int) -> Sequence[Head]:
+        """Return one head per job."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of head.
+
+    Attributes:
+        about: One line for people.
+        version: Raised when the same command would give other numbers, so that earlier results are not reused.
+        fit: Solves jobs.
+        restore: Rebuilds a head from its state.
+        choice: The key of its state that says what the inner folds chose; None where there is no choice.
+    """
+
+    about: str
+    version: int
+    fit: Fit
+    restore: Callable[[Mapping[str, Any], Arrays], Head]
+    choice: str | None = None
+
+
+def _fit_prior(X: NDArray[np.float32], jobs: Sequence[Job], *, seed: int) -> Sequence[Head]:
+    from heads.prior import fit_prior
+
+    return fit_prior(X, jobs, seed=seed)
+
+
+def _restore_prior(meta: Mapping[str, Any], arrays: Arrays) -> Head:
+    from heads.prior import PriorHead
+
+    return PriorHead.from_state(meta, arrays)
+
+
+def _fit_linear(X: NDArray[np.float32], jobs: Sequence[Job], *, seed: int) -> Sequence[Head]:
+    from heads.linear import fit_linear
+
+    return fit_linear(X, jobs, seed=seed)
+
+
+def _restore_linear(meta: Mapping[str, Any], arrays: Arrays) -> Head:
+    from heads.linear import LinearHead
+
+    return LinearHead.from_state(meta, arrays)
+
+
+def _fit_boosted(X: NDArray[np.float32], jobs: Sequence[Job], *, seed: int) -> Sequence[Head]:
+    from heads.boosted import fit_boosted
+
+    return fit_boosted(X, jobs, seed=seed)
+
+
+def _restore_boosted(meta: Mapping[str, Any], arrays: Arrays) -> Head:
+    from heads.boosted import BoostedHead
+
+    return BoostedHead.from_state(meta, arrays)
+
+
+PRIOR = "prior"
+
+HEADS: Mapping[str, Family] = {
+    PRIOR: Family("class frequencies, or the median; sees no features", 1, _fit_prior, _restore_prior),
+    "linear": Family(
+        "logistic or ridge regression, strength chosen on inner folds", 1, _fit_linear, _restore_linear, "strength"
+    ),
+    "lightgbm": Family(
+        "gradient-boosted trees, stopped early on inner folds", 1, _fit_boosted, _restore_boosted, "rounds"
+    ),
+}
+"""Heads import their libraries when they are used, so that reading this dict is quick."""

@@ -1,0 +1,236 @@
+"""The sweep: tasks x block combinations x heads, under one split."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heads.combination import Combination, combinations
+from heads.entry import Outcome, make_entry, note_entry
+from heads.head import Head
+from heads.leaderboard import Entry, Leaderboard, best
+from heads.matrix import FeatureMatrix
+from heads.plan import Plan, make_plan
+from heads.registry import HEADS, PRIOR
+from store import Dataset, InputError, Split, did_you_mean
+
+OnEntry = Callable[[Entry], None]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is tried; every score is of rows that the model has not seen.
+
+    Attributes:
+        dataset: n rows with their tasks.
+        matrix: Their features, same order.
+        split: Outer folds, or train and val; held-out sets stay untouched here.
+        tasks: Task names; all by default.
+        heads: Names in `HEADS`; the prior always stands beside them.
+        blocks: Combinations to keep, such as ``image+metadata``; all by default.
+        seed: Of inner folds, resampling, and heads that draw.
+    """
+
+    dataset: Dataset
+    matrix: FeatureMatrix
+    split: Split
+    tasks: Sequence[str] = ()
+    heads: Sequence[str] = tuple(name for name in HEADS if name != PRIOR)
+    blocks: Sequence[str] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.matrix.ids.tolist() != self.dataset.ids.tolist():
+            raise ValueError("matrix and dataset have other rows")
+        _check_names("task", self.tasks, self.dataset.tasks)
+        _check_names("head", self.heads, HEADS)
+        if not self.dataset.tasks:
+            raise InputError("the dataset has no task: add [tasks.NAME] to dataset.toml")
+
+    @cached_property
+    def task_names(self) -> tuple[str, ...]:
+        """The tasks, in the dataset's order."""
+        return tuple(name for name in self.dataset.tasks if not self.tasks or name in self.tasks)
+
+    @cached_property
+    def combinations(self) -> tuple[Combination, ...]:
+        """The block combinations."""
+        return tuple(combinations(list(self.matrix.blocks), wanted=self.blocks))
+
+    @property
+    def n_entries(self) -> int:
+        """How many entries `run` gives."""
+        heads = [name for name in self.heads if name != PRIOR]
+        return len(self.task_names) * (1 + len(self.combinations) * len(heads))
+
+    def run(self, leaderboard: Leaderboard | None = None, *, on_entry: OnEntry | None = None) -> list[Entry]:
+        """Fit and score everything; each result is on the leaderboard as soon as it exists.
+
+        Args:
+            leaderboard: Results that stand there already, of the same data, split, seed and versions, are not
+                computed again; they come back with ``is_reused``.
+            on_entry: Called with each entry as it comes.
+
+        Returns:
+            Entries, the prior first.
+        """
+        role = "val" if "val" in self.split.roles.values() else "cv"
+        pairs = self.split.outer(self.dataset.ids)
+        run = Run(self, role, {name: self.plan(name, pairs) for name in self.task_names}, leaderboard, on_entry)
+        heads = [name for name in self.heads if name != PRIOR]
+        entries = run.entries((), PRIOR, self.task_names)
+        for blocks in self.combinations:
+            for head in heads:
+                entries += run.entries(blocks, head, self.task_names)
+        return entries
+
+    def final(
+        self,
+        entries: Iterable[Entry],
+        leaderboard: Leaderboard | None = None,
+        *,
+        name: str = "test",
+        on_entry: OnEntry | None = None,
+    ) -> list[Entry]:
+        """Score each task's best entry, and the prior, once on a held-out set; fitted on all rows not held out.
+
+        Raises:
+            InputError: There is no such set.
+        """
+        held = self.split.held_out(self.dataset.ids, name)
+        if not len(held):
+            known = sorted({r for r in self.split.roles.values() if not r.isdecimal()} - {"train", "val"})
+            raise InputError(f"no row is held out as {name!r}; there is {', '.join(known) or 'no held-out set'}")
+        pairs = [(self.split.fitting(self.dataset.ids), held)]
+        run = Run(self, name, {task: self.plan(task, pairs) for task in self.task_names}, leaderboard, on_entry)
+        found = run.entries((), PRIOR, self.task_names)
+        for task, entry in best(entries).items():
+            found += run.entries(tuple(entry["blocks"]), entry["head"], (task,))
+        return found
+
+    def plan(self, task: str, pairs: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> Plan:
+        """Cut one task along pairs of (training rows, rows to score)."""
+        return make_plan(self.dataset, self.matrix, self.dataset.tasks[task], pairs=pairs, seed=self.seed)
+
+    def fit(self, plans: Sequence[Plan], blocks: Combination, head: str) -> list[list[Head]]:
+        """Fit all jobs of some plans on one combination in one call; return the heads of each plan."""
+        X = self.columns(blocks, plans[0].rows)
+        heads = iter(HEADS[head].fit(X, [job for plan in plans for job in plan.jobs], seed=self.seed))
+        return [[next(heads) for _ in plan.jobs] for plan in plans]
+
+    def columns(self, blocks: Combination, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return some rows of some blocks, raw, float32 ``(m, d)``; nothing is copied where that is everything."""
+        X, columns = self.matrix.X, self.matrix.select(blocks)
+        if len(rows) < len(X):
+            return X[np.ix_(rows, columns)]
+        return X if len(columns) == X.shape[1] and (columns == np.arange(len(columns))).all() else X[:, columns]
+
+    @cached_property
+    def digests(self) -> Mapping[str, str]:
+        """The sha256 of every block's content and of the rows that take part: what makes a result reusable."""
+        found = {name: _sha256(self.matrix.X[:, columns]) for name, columns in self.matrix.blocks.items()}
+        return found | {"": _sha256(self.matrix.complete)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pass over the plans of a sweep: reuses what the leaderboard has, computes and writes the rest.
+
+    Attributes:
+        sweep: What is tried.
+        role: What is scored: ``cv``, ``val``, or a held-out set's name.
+        plans: By task.
+        leaderboard: Where entries are kept, if anywhere.
+        on_entry: Called with each entry.
+    """
+
+    sweep: Sweep
+    role: str
+    plans: Mapping[str, Plan]
+    leaderboard: Leaderboard | None
+    on_entry: OnEntry | None
+
+    @cached_property
+    def known(self) -> Mapping[str, Entry]:
+        """Earlier entries by identity."""
+        return {} if self.leaderboard is None else self.leaderboard.known()
+
+    @cached_property
+    def priors(self) -> Mapping[str, Outcome]:
+        """The prior's outcome for each task, always computed: others are compared with it pair by pair."""
+        return self._outcomes((), PRIOR, list(self.plans))
+
+    def entries(self, blocks: Combination, head: str, tasks: Sequence[str]) -> list[Entry]:
+        """Return the entries of some tasks for one combination and head."""
+        identities = {task: self._identity(task, blocks, head) for task in tasks}
+        todo = [task for task in tasks if identities[task] not in self.known]
+        fresh = self._outcomes(blocks, head, todo) if head != PRIOR else {task: self.priors[task] for task in todo}
+        entries = []
+        for task, identity in identities.items():
+            if task in fresh:
+                entry = self._entry(task, fresh[task], blocks=blocks, head=head, identity=identity)
+            else:
+                entry = {**self.known[identity], "is_reused": True}
+            if self.on_entry is not None:
+                self.on_entry(entry)
+            entries.append(entry)
+        return entries
+
+    def _entry(self, task: str, outcome: Outcome, *, blocks: Combination, head: str, identity: str) -> Entry:
+        matrix, split = self.sweep.matrix, self.sweep.split
+        entry = make_entry(self.plans[task], outcome, self.priors[task], head=head, blocks=blocks) | {
+            "split": self.role,
+            "seed": self.sweep.seed,
+            "split_fingerprint": split.fingerprint,
+            "fingerprints": {name: matrix.spaces[name].fingerprint for name in blocks if name in matrix.spaces},
+            "identity": identity,
+        }
+        note_entry(entry)
+        if self.leaderboard is not None:
+            self.leaderboard.append(entry)
+        return entry
+
+    def _outcomes(self, blocks: Combination, head: str, tasks: Sequence[str]) -> dict[str, Outcome]:
+        if not tasks:
+            return {}
+        plans = [self.plans[task] for task in tasks]
+        start = time.perf_counter()
+        fitted = self.sweep.fit(plans, blocks, head)
+        X = self.sweep.columns(blocks, plans[0].rows)
+        scored = [plan.scored(heads, X) for plan, heads in zip(plans, fitted, strict=True)]
+        seconds = (time.perf_counter() - start) / len(tasks)
+        choice = HEADS[head].choice
+        return {
+            task: Outcome(s, seconds, [h.state()[0].get(choice) for h in heads] if choice else [], X.shape[1])
+            for task, s, heads in zip(tasks, scored, fitted, strict=True)
+        }
+
+    def _identity(self, task: str, blocks: Combination, head: str) -> str:
+        """Return a digest of all that decides the numbers."""
+        sweep, target = self.sweep, self.sweep.dataset.tasks[task]
+        parts: dict[str, Any] = {
+            "task": [task, target.kind, target.classes, target.weights.tolist()],
+            "labels": [_sha256(target.y), _sha256(target.applies)],
+            "blocks": [[name, sweep.digests[name]] for name in ("", *blocks)],
+            "head": [head, HEADS[head].version],
+            "split": [self.role, sweep.split.fingerprint],
+            "seed": sweep.seed,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _check_names(what: str, names: Sequence[str], known: Iterable[str]) -> None:
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise InputError(f"there is no {what} {name!r}; there is {', '.join(known)}.{did_you_mean(name, known)}")
+
+
+def _sha256(values: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()

@@ -1,0 +1,24 @@
+import numpy as np
+from PIL import Image
+
+from heads.chart import draw_scores
+from tests.heads.test_bundle import a_sweep
+
+
+def test_a_picture_of_every_task_is_drawn(tmp_path):
+    entries = a_sweep(["linear"]).run()
+    draw_scores(entries, tmp_path / "pictures" / "scores.png")
+    with Image.open(tmp_path / "pictures" / "scores.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert pixels.shape[0] > 300 and pixels.shape[1] > 900
+    found = {tuple(colour) for colour in pixels.reshape(-1, 3)[::7].tolist()}
+    assert {(0x99, 0x99, 0x99), (0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00)} <= found  # the prior and two combinations
+
+
+def test_undefined_scores_are_drawn_as_nothing(tmp_path):
+    entries = a_sweep(["linear"], tasks=["kind"]).run()
+    for entry in entries:
+        entry["metrics"]["accuracy"] = {"value": None, "low": None, "high": None}
+        entry["baseline"]["accuracy"] = None
+    draw_scores(entries, tmp_path / "scores.png")
+    assert (tmp_path / "scores.png").stat().st_size > 1000

@@ -1,0 +1,46 @@
+import pytest
+
+from heads.combination import combinations
+from store import InputError
+
+BLOCKS = ["image:bf@a", "image:bf@b", "text:note@n", "metadata"]
+
+
+def test_every_modality_is_in_or_out_with_one_space_each():
+    found = combinations(BLOCKS)
+    assert len(found) == len(set(found)) == (3 * 2 * 2 - 1) + 1
+    assert found[0] == ("image:bf@a",)
+    assert ("image:bf@a", "image:bf@b") not in found
+    assert found[-1] == tuple(sorted(BLOCKS))
+    assert all(list(blocks) == sorted(blocks) for blocks in found)
+
+
+def test_one_block_is_one_combination():
+    assert combinations(["metadata"]) == [("metadata",)]
+
+
+def test_two_image_blocks_are_two_modalities():
+    assert combinations(["image:bf@a", "image:fl@a"]) == [
+        ("image:bf@a",),
+        ("image:fl@a",),
+        ("image:bf@a", "image:fl@a"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("image", [("image:bf@a",), ("image:bf@b",)]),
+        ("a+metadata", [("image:bf@a", "metadata")]),
+        ("image:bf + text", [("image:bf@a", "text:note@n"), ("image:bf@b", "text:note@n")]),
+        ("image:bf@b", [("image:bf@b",)]),
+        ("image:bf@a+image:bf@b", [("image:bf@a", "image:bf@b")]),
+    ],
+)
+def test_wanted_combinations_are_kept(wanted, found):
+    assert combinations(BLOCKS, wanted=[wanted]) == found
+
+
+def test_a_misspelt_part_names_the_nearest():
+    with pytest.raises(InputError, match=r"'metdata' fits no block.*Did you mean 'metadata'"):
+        combinations(BLOCKS, wanted=["image+metdata"])
