@@ -203,7 +203,7 @@ def test_a_space_is_found_by_name_or_fingerprint(store: FeatureStore) -> None:
         store.write(space, keys, vectors_of(keys))
     assert store.find("image@resnet18").encoder == "resnet18"
     assert store.find(other.fingerprint[:8]) == other
-    with pytest.raises(InputError, match="is 2 spaces: .*Give the first letters"):
+    with pytest.raises(InputError, match=r"is 2 spaces: .*Give the first letters"):
         store.find("image@texture")
     with pytest.raises(InputError, match="Did you mean 'image@resnet18'"):
         store.find("image@resnet1")
