@@ -1,0 +1,18 @@
+"""From pixels and text to vectors in the store."""
+
+from extract.convert import CONVERSIONS
+from extract.encoder import ENCODERS, Encoder, Options, encoder_from_space, make_encoder, make_encoders
+from extract.pipeline import SpaceReport, extract_features, probe_images
+
+__all__ = [
+    "CONVERSIONS",
+    "ENCODERS",
+    "Encoder",
+    "Options",
+    "SpaceReport",
+    "encoder_from_space",
+    "extract_features",
+    "make_encoder",
+    "make_encoders",
+    "probe_images",
+]

@@ -1,0 +1,24 @@
+"""Heads on stored vectors: sweeps, scores beside baselines, and bundles that predict."""
+
+from heads.bundle import Bundle, fit_bundle, load_bundle
+from heads.chart import draw_scores
+from heads.leaderboard import Leaderboard, best, table
+from heads.matrix import FeatureMatrix, load_matrix
+from heads.metrics import METRICS
+from heads.registry import HEADS
+from heads.sweep import Sweep
+
+__all__ = [
+    "HEADS",
+    "METRICS",
+    "Bundle",
+    "FeatureMatrix",
+    "Leaderboard",
+    "Sweep",
+    "best",
+    "draw_scores",
+    "fit_bundle",
+    "load_bundle",
+    "load_matrix",
+    "table",
+]

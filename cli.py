@@ -1,0 +1,464 @@
+"""The command line: it parses, calls the packages below, and prints."""
+
+import itertools
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+import typer.core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pandas import DataFrame
+
+    from extract import Encoder, Options, SpaceReport
+    from heads import Sweep
+    from store import Dataset, FeatureStore, Problem
+
+ROWS_LEFT_OUT = 3
+INTERRUPTED = 130
+SAMPLE = "tem"
+"""The built-in dataset that commands fall back to where there is no other."""
+
+
+class _Commands(typer.core.TyperGroup):
+    """What the user can repair becomes one line and exit code 2; anything else stays a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say("stopped: what was finished is kept, and the same command goes on from there")
+            raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            from store import InputError, StoreError
+
+            if not isinstance(error, InputError | StoreError):
+                raise
+            say(f"error: {error}")
+            raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Embed every image and text once, sweep classical heads in seconds, fine-tune only when it pays.",
+    epilog="Example: python cli.py demo",
+)
+store_app = typer.Typer(cls=_Commands, no_args_is_help=True, rich_markup_mode=None, help="Look into a feature store.")
+app.add_typer(store_app, name="store")
+
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="A dataset.toml. Default: the one in this folder, else the built-in sample 'tem'."),
+]
+Store = Annotated[str | None, typer.Option("--store", help="The feature store. Default: features.zarr by the dataset.")]
+Tasks = Annotated[list[str] | None, typer.Option("--task", help="A task; repeatable. Default: all.")]
+Backbones = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backbone",
+        help="An encoder; repeatable. Any timm, torchvision or transformers name, local-dir:FOLDER, texture, ngrams.",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where networks run.")]
+Weights = Annotated[str, typer.Option("--weights", help="pretrained, random, or a file or folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
+
+
+def say(line: str) -> None:
+    """Print a line of progress or warning on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def show(document: dict[str, Any]) -> None:
+    """Print the one JSON document."""
+    print(json.dumps(document, indent=2, allow_nan=False))
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on stdout; one-line rows where stdout is no terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # a file or a pipe has no edge to wrap at
+    console.print(table)
+
+
+@contextmanager
+def progress(what: str) -> Iterator["Callable[[int, int], None]"]:
+    """Yield a callback ``(done, total)`` that draws a bar on stderr, or nothing where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def find_spec(data: Path | None) -> Path:
+    """Return the dataset.toml to use; without one, write the built-in sample and say so."""
+    if data is not None:
+        return data / "dataset.toml" if data.is_dir() else data
+    if (found := Path("dataset.toml")).exists():
+        return found
+    if not (found := Path(SAMPLE, "dataset.toml")).exists():
+        say(f"no --data and no dataset.toml here: making the built-in sample in ./{SAMPLE}")
+        write(SAMPLE, Path(SAMPLE))
+    else:
+        say(f"no --data and no dataset.toml here: using the built-in sample in ./{SAMPLE}")
+    return found
+
+
+def write(name: str, folder: Path, n_rows: int | None = None, seed: int = 0) -> Path:
+    """Write a built-in sample with a progress bar and return its dataset.toml."""
+    from store import write_sample
+
+    with progress(f"drawing {name}") as update:
+        return write_sample(name, folder, n_rows=n_rows, seed=seed, progress=update)
+
+
+def open_data(data: Path | None, url: str | None) -> "tuple[Dataset, FeatureStore]":
+    """Load the dataset and its feature store."""
+    from store import FeatureStore, load_dataset
+
+    dataset = load_dataset(find_spec(data))
+    return dataset, FeatureStore(url or dataset.folder / "features.zarr")
+
+
+def embed(
+    dataset: "Dataset", features: "FeatureStore", backbones: Sequence[str] | None, options: "Options", **how: Any
+) -> "list[SpaceReport]":
+    """Extract with the named encoders, or the built-in ones; warnings go to stderr."""
+    from extract import extract_features, make_encoders
+
+    built_in = ["texture"] * bool(dataset.images) + ["ngrams"] * bool(dataset.texts)
+    encoders, warnings = make_encoders(backbones or built_in, dataset, options)
+    for warning in warnings:
+        say(f"warning: {warning}")
+    with progress("embedding") as update:
+        reports = extract_features(dataset, encoders, features, progress=update, **how)
+    for report in reports:
+        say_report(report)
+    return reports
+
+
+def say_report(report: "SpaceReport") -> None:
+    """Print the closing line of one space, and what failed in it, on stderr."""
+    say(
+        f"{report.name}: {report.embedded} embedded, {report.present} present, {report.failed} failed; "
+        f"{report.seconds:.1f} s, {report.rows_per_second:.0f} rows/s on {report.device} ({report.engine}), "
+        f"bottleneck: {report.bottleneck}" + (f"; {report.note}" if report.note else "")
+    )
+    for row, reason in report.failures:
+        say(f"  row '{row}': {reason}")
+
+
+def make_sweep(
+    dataset: "Dataset",
+    features: "FeatureStore",
+    backbones: Sequence[str] | None = None,
+    *,
+    folds: int | None = None,
+    **what: Any,
+) -> "Sweep":
+    """Put a dataset's stored features, its split and what shall be tried together; embed first if nothing is stored."""
+    from extract import Options
+    from heads import Sweep, load_matrix
+    from store import open_split
+
+    if not features.spaces() and (dataset.images or dataset.texts):
+        say("nothing is embedded yet: using the built-in encoders")
+        embed(dataset, features, None, Options())
+    matrix = load_matrix(dataset, features, backbones=backbones)
+    for block, n_rows in matrix.without_vector().items():
+        say(f"warning: {n_rows} rows have no vector in {block}; they are left out")
+    chosen = {name: value for name, value in what.items() if value is not None}
+    return Sweep(dataset, matrix, open_split(dataset, n_folds=folds), **chosen)
+
+
+def run_sweep(sweep: "Sweep", *, final: bool = False) -> list[dict[str, Any]]:
+    """Fit and score everything, best entries also on the held-out test rows; results go to the leaderboard."""
+    from heads import Leaderboard
+
+    board = Leaderboard(sweep.dataset.folder / "runs" / "leaderboard.jsonl")
+    done = itertools.count(1)
+    with progress("fitting heads") as update:
+        entries = sweep.run(board, on_entry=lambda _: update(next(done), sweep.n_entries))
+    if final:
+        entries += sweep.final(entries, board)
+    return entries
+
+
+def save_bundle(sweep: "Sweep", entries: list[dict[str, Any]]) -> str:
+    """Refit the best heads on all training rows, write them beside the dataset, and return the folder."""
+    from heads import fit_bundle
+
+    folder = sweep.dataset.folder / "runs" / "heads"
+    fit_bundle(sweep, entries, folder)
+    say(f"bundle: {folder}")
+    return str(folder)
+
+
+def predict_files(
+    folder: Path, source: Path, out: Path, *, store_url: str | None, options: "Options"
+) -> tuple[int, int]:
+    """Embed what is new, predict it, write the csv, and return the number of rows and of those without a prediction."""
+    from extract import encoder_from_space, extract_features
+    from heads import load_bundle
+    from store import FeatureStore, prediction_dataset
+
+    bundle = load_bundle(folder)
+    dataset = prediction_dataset(bundle.spec, source)
+    beside_dataset = folder.resolve().parent.parent / "features.zarr"
+    store = FeatureStore(store_url or (beside_dataset if beside_dataset.exists() else out.parent / "features.zarr"))
+    encoders: dict[str, list[Encoder]] = {}
+    for name, space in bundle.spaces.items():
+        encoder = encoder_from_space(space, bundle.provenance[name], options)
+        encoders.setdefault(name.partition("@")[0], []).append(encoder)
+    with progress("embedding") as update:
+        for report in extract_features(dataset, encoders, store, progress=update):
+            say_report(report)
+    matrix = bundle.load_matrix(dataset, store)
+    write_csv(bundle.predict(matrix), out)
+    return dataset.n_rows, int((~matrix.complete).sum())
+
+
+def write_csv(table: "DataFrame", out: Path) -> None:
+    """Write a table; an earlier file of that name is replaced.
+
+    Raises:
+        InputError: It cannot be written there.
+    """
+    from store import InputError
+
+    try:
+        table.to_csv(out, index=False)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); give another --out") from None
+
+
+def check_rows(problems: "Sequence[Problem]", unreadable: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
+    """Return all problems as JSON rows, unreadable images among them."""
+    rows = [asdict(problem) for problem in problems]
+    if unreadable:
+        examples = [f"row '{row}', image '{block}': {reason}" for row, block, reason in unreadable[:5]]
+        rows.insert(0, {"kind": "unreadable_image", "count": len(unreadable), "examples": examples})
+    return rows
+
+
+def show_check(dataset: "Dataset", problems: Sequence[dict[str, Any]]) -> None:
+    """Print the counts of each task and what is wrong, with what to do."""
+    from store import PROBLEMS, summary
+
+    groups = "" if dataset.groups is None else f" in {len(set(dataset.groups))} groups"
+    print(f"{dataset.spec.name}: {dataset.n_rows} rows{groups}")
+    counts = [[task, ", ".join(f"{k}: {v:g}" for k, v in found.items())] for task, found in summary(dataset).items()]
+    show_table("Labels", ["task", "values"], counts)
+    for problem in problems:
+        kind = PROBLEMS.get(problem["kind"])
+        print(f"{problem['kind']} ({problem['count']})" + (f": {kind.meaning}. {kind.remedy}" if kind else ""))
+        for example in problem["examples"]:
+            print(f"    {example}")
+    print("no problems found" if not problems else f"{len(problems)} kinds of problems found")
+
+
+def show_entries(entries: Sequence[dict[str, Any]]) -> None:
+    """Print the leaderboard, one table per task, best first."""
+    from heads import table
+
+    for task, group in itertools.groupby(table(entries), key=lambda row: str(row["task"])):
+        rows = list(group)
+        cells = [
+            [
+                row["blocks"],
+                row["head"],
+                row["split"],
+                f"{number(row['value'])} [{number(row['low'])}, {number(row['high'])}]",
+                number(row["baseline"]),
+                "reused" if row["is_reused"] else f"{row['seconds']:.2f}",
+            ]
+            for row in rows
+        ]
+        show_table(task, ["blocks", "head", "scored on", rows[0]["metric"], "baseline", "seconds"], cells)
+        print(f"  best: {rows[0]['verdict']}\n")
+
+
+def number(value: float | None) -> str:
+    """Return a score for people; a dash where there is none."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def show_reports(reports: "Sequence[SpaceReport]") -> None:
+    """Print one row per space."""
+    cells = [
+        [r.name, r.fingerprint[:12], str(r.dim), str(r.rows), str(r.embedded), str(r.present), str(r.failed)]
+        for r in reports
+    ]
+    show_table("Feature spaces", ["name", "fingerprint", "dim", "rows", "embedded", "present", "failed"], cells)
+
+
+def run_demo(folder: Path) -> None:
+    """Run every command once on the built-in sample, and name the files it wrote."""
+    from extract import Options
+    from heads import draw_scores
+    from store import InputError, check_dataset, open_split
+
+    spec = write(SAMPLE, folder)
+    dataset, features = open_data(spec, None)
+    show_check(dataset, check_rows(check_dataset(dataset, open_split(dataset)), []))
+    embed(dataset, features, ["texture"], Options())
+    try:
+        embed(dataset, features, ["efficientnet_b0"], Options())
+    except InputError as error:
+        say(f"leaving efficientnet_b0 out: {error}")
+    sweep = make_sweep(dataset, features)
+    entries = run_sweep(sweep)
+    show_entries(entries)
+    chart, out = folder / "runs" / "scores.png", folder / "predictions.csv"
+    draw_scores(entries, chart)
+    bundle = save_bundle(sweep, entries)
+    n_rows, _ = predict_files(Path(bundle), folder / "unlabelled", out, store_url=None, options=Options())
+    print(f"wrote {spec}, {dataset.folder / 'features.zarr'}, {chart}, {bundle}, {out} ({n_rows} rows)")
+    print("next: open the chart; write a dataset.toml for your own images (README); python cli.py --help")
+
+
+@app.command(epilog="Example: python cli.py sample tem")
+def sample(
+    name: Annotated[str, typer.Argument(help="Which built-in sample: tem.")],
+    folder: Annotated[Path | None, typer.Argument(help="Where to write it. Default: a folder of its name.")] = None,
+    rows: Annotated[int | None, typer.Option("--rows", help="How many rows. Default: the sample's own number.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Write a built-in dataset: synthetic images from a physical model, with a table and a dataset.toml."""
+    print(write(name, folder or Path(name), rows, seed))
+
+
+@app.command(epilog="Example: python cli.py check --data tem/dataset.toml")
+def check(data: Data = None, as_json: Json = False) -> None:
+    """Count rows, labels and problems: unreadable files, duplicates, leaks, rare classes."""
+    from extract import probe_images
+    from store import check_dataset, load_dataset, open_split
+
+    dataset = load_dataset(find_spec(data))
+    with progress("reading images") as update:
+        unreadable = probe_images(dataset, progress=update)
+    problems = check_rows(check_dataset(dataset, open_split(dataset)), unreadable)
+    if as_json:
+        show({"rows": dataset.n_rows, "problems": problems})
+    else:
+        show_check(dataset, problems)
+    raise typer.Exit(ROWS_LEFT_OUT if unreadable else 0)
+
+
+@app.command(epilog="Example: python cli.py extract --backbone efficientnet_b0")
+def extract(
+    data: Data = None,
+    backbone: Backbones = None,
+    store: Store = None,
+    weights: Weights = "pretrained",
+    seed: Seed = 0,
+    device: Device = "auto",
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows per forward pass.")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Try files again that failed before.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Embed every image and text that the feature store lacks, each once."""
+    from extract import Options
+
+    dataset, features = open_data(data, store)
+    options = Options(weights=weights, seed=seed, device=device, fallback_random=dataset.spec.sample is not None)
+    reports = embed(dataset, features, backbone, options, batch_size=batch_size, retry=retry)
+    if as_json:
+        show({"spaces": [asdict(report) for report in reports]})
+    else:
+        show_reports(reports)
+    raise typer.Exit(ROWS_LEFT_OUT if any(report.failed for report in reports) else 0)
+
+
+@app.command(epilog="Example: python cli.py heads --task morphology")
+def heads(
+    data: Data = None,
+    task: Tasks = None,
+    backbone: Backbones = None,
+    blocks: Annotated[
+        list[str] | None,
+        typer.Option("--blocks", help="Such as image+metadata; repeatable. Default: all."),
+    ] = None,
+    head: Annotated[list[str] | None, typer.Option("--head", help="linear or lightgbm; repeatable.")] = None,
+    store: Store = None,
+    folds: Annotated[int | None, typer.Option("--folds", help="Outer folds of a new split. Default: 5.")] = None,
+    seed: Seed = 0,
+    save: Annotated[bool, typer.Option("--save", help="Refit the best heads and write a bundle for predict.")] = False,
+    final: Annotated[bool, typer.Option("--final", help="Score the best heads once on the test rows.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Sweep heads over the stored features and metadata: which blocks earn their place?"""
+    dataset, features = open_data(data, store)
+    sweep = make_sweep(dataset, features, backbone, tasks=task, heads=head, blocks=blocks, folds=folds, seed=seed)
+    entries = run_sweep(sweep, final=final)
+    document: dict[str, Any] = {"entries": entries}
+    if save:
+        document["bundle"] = save_bundle(sweep, entries)
+    if as_json:
+        show(document)
+    else:
+        show_entries(entries)
+    raise typer.Exit(ROWS_LEFT_OUT if not sweep.matrix.complete.all() else 0)
+
+
+@app.command(epilog="Example: python cli.py predict tem/runs/heads tem/unlabelled --out predictions.csv")
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder, made by heads --save.")],
+    source: Annotated[Path, typer.Argument(help="A folder of images, or a table like the training table.")],
+    out: Annotated[Path, typer.Option("--out", help="Where to write the predictions, csv.")] = Path("predictions.csv"),
+    store: Store = None,
+    weights: Weights = "pretrained",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Predict labels and probabilities for new files, embedding what is new."""
+    from extract import Options
+
+    options = Options(weights=weights, device=device)
+    n_rows, n_failed = predict_files(bundle, source, out, store_url=store, options=options)
+    if as_json:
+        show({"rows": n_rows, "failed": n_failed, "out": str(out)})
+    else:
+        print(f"{out}: {n_rows} rows" + (f", {n_failed} of them without a prediction" if n_failed else ""))
+    raise typer.Exit(ROWS_LEFT_OUT if n_failed else 0)
+
+
+@app.command(epilog="Example: python cli.py finetune")
+def finetune() -> None:
+    """Train end to end. Arrives with the fine-tuning work."""
+    from store import InputError
+
+    raise InputError("finetune arrives with the fine-tuning work; until then: python cli.py heads --save")
+
+
+@app.command(epilog="Example: python cli.py demo")
+def demo(folder: Annotated[Path, typer.Argument(help="Where to work.")] = Path(SAMPLE)) -> None:
+    """Everything once, on the built-in sample: check, extract, heads, a chart, a bundle, predictions."""
+    run_demo(folder)
+
+
+if __name__ == "__main__":
+    app()
