@@ -148,13 +148,15 @@ def _elastic_nm2(atomic_number: int) -> float:
 def _defocused(depth: Pixels, optics: Optics) -> Pixels:
     """Return the optical depth as the defocused lens shows it; edges are mirrored, so nothing wraps round."""
     pad = int(4 * (optics.fringe_px + optics.blur_px)) + 4
-    padded = cv2.copyMakeBorder(depth, pad, pad, pad, pad, cv2.BORDER_REFLECT_101)
+    more = [cv2.getOptimalDFTSize(side + 2 * pad) - side - pad for side in depth.shape]  # lengths of small factors
+    padded = cv2.copyMakeBorder(depth, pad, more[0], pad, more[1], cv2.BORDER_REFLECT_101)
     squared = np.fft.fftfreq(padded.shape[0])[:, None] ** 2 + np.fft.rfftfreq(padded.shape[1])[None, :] ** 2
+    squared = squared.astype(np.float32)
     chi = pi * optics.fringe_px**2 * squared  # pi wavelength defocus q^2, in pixel units
     blur = np.exp(-2.0 * pi**2 * optics.blur_px**2 * squared)
     transfer = (blur * (np.cos(chi) + PHASE_TO_AMPLITUDE * np.sin(chi))).astype(np.float32)
     shown = np.fft.irfft2(np.fft.rfft2(padded) * transfer, s=padded.shape)
-    return np.asarray(shown[pad:-pad, pad:-pad], dtype=np.float32)
+    return np.asarray(shown[pad : pad + depth.shape[0], pad : pad + depth.shape[1]], dtype=np.float32)
 
 
 def _illumination(shape: tuple[int, ...], optics: Optics) -> Pixels:
