@@ -66,8 +66,15 @@ def read_image(path: Path, page: int | None = None) -> NDArray[Any]:
     except MemoryError:
         raise ImageError("does not fit into memory") from None
     except _DECODE_ERRORS as error:
-        raise ImageError(f"is damaged: {str(error) or 'its pixels cannot be decoded'}") from None
+        raise ImageError(_reason(error)) from None
     return np.ascontiguousarray(_plain_dtype(_drop_alpha(pixels)))
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if "truncated" in text:
+        return "is cut short: the file ends before the image does"
+    return f"is damaged: {text if text and 'BytesIO' not in text else 'its pixels cannot be decoded'}"
 
 
 def _read_file(path: Path) -> Buffer:

@@ -288,7 +288,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path, case):
 def test_half_a_file_says_that_it_is_cut(tmp_path, case):
     image, file_format, options = EIGHT_BITS[case]
     data = saved(tmp_path, image, format=file_format, **options).read_bytes()
-    with pytest.raises(ImageError, match=r"cut short|truncated"):
+    with pytest.raises(ImageError, match="is cut short"):
         read_image(written(tmp_path, data[: len(data) // 2]))
 
 
