@@ -167,7 +167,7 @@ def test_a_writer_that_ends_in_any_of_its_steps_harms_nothing(tmp_path: Path, mo
     assert n_steps >= 14  # three writes, two chunks: every rename was the last one once
 
 
-def test_what_a_killed_writer_left_in_a_chunk_is_wiped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_killed_writer_left_in_a_chunk_is_wiped(tmp_path: Path) -> None:
     url = tmp_path / "features.zarr"
     features, _ = filled(url, 10)
     left = np.fromfile(chunk(url, "vectors", 0), "<f4", 1024 * DIM).reshape(1024, DIM)

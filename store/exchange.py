@@ -1,0 +1,153 @@
+"""Vectors out to the files that other tools read, and back in."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import InputError, StoreError, did_you_mean
+from store.features import FeatureStore
+from store.space import FeatureSpace
+
+SPACE = "embedonce_space"  # what the space's canonical JSON is called inside a file
+
+
+def export_vectors(
+    store: FeatureStore, space: FeatureSpace, ids: Sequence[str], *, keys: Sequence[str | None], to: str, out: Path
+) -> dict[str, Any]:
+    """Write ids, keys and vectors in the order of `ids`, beside the space they belong to.
+
+    Args:
+        store: Where the vectors lie.
+        space: Which vectors.
+        ids: n row ids.
+        keys: n content keys, None where a row has no content.
+        to: One of `EXPORTS`.
+        out: The file; replaced if there is one.
+
+    Returns:
+        ``out``, ``rows`` (written) and ``left_out`` (ids of the rows that have no vector).
+
+    Raises:
+        InputError: `to` is unknown, or `out` cannot be written.
+        StoreError: Damage.
+    """
+    if to not in EXPORTS:
+        raise InputError(f"cannot export to {to!r}: expected {', '.join(EXPORTS)}.{did_you_mean(to, EXPORTS)}")
+    content = [key for key in keys if key is not None]
+    present = dict(zip(content, store.present(space, content).tolist(), strict=True))
+    kept = [(row, key) for row, key in zip(ids, keys, strict=True) if key is not None and present[key]]
+    left_out = [row for row, key in zip(ids, keys, strict=True) if key is None or not present[key]]
+    kept_keys = [key for _, key in kept]
+    partial = out.with_name(f"{out.name}.partial")
+    try:
+        EXPORTS[to](partial, space, [row for row, _ in kept], kept_keys, store.read(space, kept_keys))
+        partial.replace(out)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise InputError(f"cannot write {out}: {error.strerror or error}. Choose another --out") from error
+    return {"out": str(out), "rows": len(kept), "left_out": left_out}
+
+
+def import_vectors(
+    store: FeatureStore, file: Path, *, space: FeatureSpace | None = None, provenance: Mapping[str, Any] | None = None
+) -> tuple[FeatureSpace, int]:
+    """Store the keys and vectors of a .npz or .parquet file as `export_vectors` writes them.
+
+    Args:
+        store: Where to.
+        file: Has ``keys`` ``(n,)`` and ``X`` ``(n, d)`` (npz), or columns ``key`` and ``X`` (parquet).
+        space: What the vectors belong to, for a file that does not say so itself.
+        provenance: Kept beside the space.
+
+    Returns:
+        The space and the rows newly stored.
+
+    Raises:
+        InputError: The file cannot be read, or says nothing of its space, or says another one.
+    """
+    if file.suffix[1:] not in IMPORTS:
+        raise InputError(f"cannot import {file}: expected a file ending in .{' or .'.join(IMPORTS)}")
+    try:
+        keys, vectors, text = IMPORTS[file.suffix[1:]](file)
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise InputError(f"cannot import {file}: {error}. Expected a file that `store export` wrote") from error
+    found = _space_of(file, text, space)
+    if vectors.ndim != 2 or vectors.shape != (len(keys), found.dim):
+        raise InputError(f"{file}: X has shape {vectors.shape}, expected {(len(keys), found.dim)}")
+    try:
+        return found, store.write(found, keys, vectors, provenance=provenance or {"imported": file.name})
+    except ValueError as error:
+        raise InputError(f"cannot import {file}: {error}") from error
+
+
+def _space_of(file: Path, text: str | None, given: FeatureSpace | None) -> FeatureSpace:
+    if text is None:
+        if given is None:
+            raise InputError(f"{file} does not say which feature space its vectors belong to: name one with --space")
+        return given
+    try:
+        found = FeatureSpace.from_json(text)
+    except (StoreError, ValueError, AttributeError) as error:
+        raise InputError(f"{file}: its feature space cannot be read: {error}") from error
+    if given is not None and given.fingerprint != found.fingerprint:
+        raise InputError(f"{file} belongs to another feature space: {'; '.join(given.differences(found))}")
+    return found
+
+
+def _write_npz(file: Path, space: FeatureSpace, ids: list[str], keys: list[str], vectors: NDArray[np.float32]) -> None:
+    with file.open("wb") as opened:
+        np.savez(
+            opened,
+            ids=np.array(ids, dtype=str),
+            keys=np.array(keys, dtype=str),
+            X=vectors,
+            embedonce_space=np.array(space.to_json()),
+        )
+
+
+def _read_npz(file: Path) -> tuple[list[str], NDArray[Any], str | None]:
+    with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+        text = str(arrays[SPACE]) if SPACE in arrays else None
+        return [str(key) for key in arrays["keys"]], arrays["X"], text
+
+
+def _write_parquet(
+    file: Path, space: FeatureSpace, ids: list[str], keys: list[str], vectors: NDArray[np.float32]
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), space.dim)
+    table = pa.table({"id": pa.array(ids, pa.string()), "key": pa.array(keys, pa.string()), "X": rows})
+    pq.write_table(table.replace_schema_metadata({SPACE: space.to_json()}), file)
+
+
+def _read_parquet(file: Path) -> tuple[list[str], NDArray[Any], str | None]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(file, columns=["key", "X"])
+    text = (table.schema.metadata or {}).get(SPACE.encode())
+    rows = table["X"].combine_chunks()
+    vectors = rows.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1) if len(rows) else np.zeros((0, 0))
+    return table["key"].to_pylist(), vectors, text.decode() if text else None
+
+
+def _write_csv(file: Path, space: FeatureSpace, ids: list[str], keys: list[str], vectors: NDArray[np.float32]) -> None:
+    import pandas as pd
+
+    table = pd.DataFrame(vectors, columns=[f"x{column}" for column in range(space.dim)])
+    table.insert(0, "id", ids)
+    table.insert(1, "key", keys)
+    table.to_csv(file, index=False)
+
+
+Writer = Callable[[Path, FeatureSpace, list[str], list[str], NDArray[np.float32]], None]
+Reader = Callable[[Path], tuple[list[str], NDArray[Any], str | None]]
+EXPORTS: dict[str, Writer] = {"npz": _write_npz, "parquet": _write_parquet, "csv": _write_csv}
+IMPORTS: dict[str, Reader] = {"npz": _read_npz, "parquet": _read_parquet}

@@ -1,0 +1,112 @@
+"""Vectors out to other tools, and back in."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from store import FeatureSpace, InputError
+from store.exchange import EXPORTS, IMPORTS, export_vectors, import_vectors
+from store.features import FeatureStore
+
+SPACE = FeatureSpace("image", "texture", 5, "v1", {"size_px": 256}, convert="percentile")
+KEYS = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(40)]
+X = np.random.default_rng(0).standard_normal((40, 5), dtype=np.float32)
+ORDER = [7, 3, 3, 0, 39]
+IDS = [f"row {i}" for i in range(len(ORDER))]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FeatureStore:
+    features = FeatureStore(tmp_path / "features.zarr")
+    features.write(SPACE, KEYS, X)
+    return features
+
+
+def export(store: FeatureStore, to: str, out: Path) -> dict[str, object]:
+    return export_vectors(store, SPACE, IDS, keys=[KEYS[i] for i in ORDER], to=to, out=out)
+
+
+def read_back(file: Path) -> tuple[list[str], list[str], np.ndarray]:
+    if file.suffix == ".npz":
+        with np.load(file) as arrays:
+            return arrays["ids"].tolist(), arrays["keys"].tolist(), arrays["X"]
+    table = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
+    if file.suffix == ".parquet":
+        return table["id"].tolist(), table["key"].tolist(), np.stack(table["X"].tolist())
+    return table["id"].tolist(), table["key"].tolist(), table.iloc[:, 2:].to_numpy(np.float32)
+
+
+@pytest.mark.parametrize("to", EXPORTS)
+def test_rows_are_exported_in_the_order_of_the_ids(store: FeatureStore, tmp_path: Path, to: str) -> None:
+    out = tmp_path / f"vectors.{to}"
+    assert export(store, to, out) == {"out": str(out), "rows": 5, "left_out": []}
+    ids, keys, vectors = read_back(out)
+    assert ids == IDS
+    assert keys == [KEYS[i] for i in ORDER]
+    np.testing.assert_array_equal(vectors, X[ORDER])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["features.zarr", out.name]
+
+
+@pytest.mark.parametrize("to", EXPORTS)
+def test_rows_without_a_vector_are_left_out_and_named(store: FeatureStore, tmp_path: Path, to: str) -> None:
+    out = tmp_path / f"vectors.{to}"
+    done = export_vectors(store, SPACE, ["a", "b", "c"], keys=[None, KEYS[1], "f" * 64], to=to, out=out)
+    assert (done["rows"], done["left_out"]) == (1, ["a", "c"])
+    assert read_back(out)[0] == ["b"]
+    np.testing.assert_array_equal(read_back(out)[2], X[[1]])
+
+
+@pytest.mark.parametrize("to", IMPORTS)
+def test_what_was_exported_can_be_imported(store: FeatureStore, tmp_path: Path, to: str) -> None:
+    file, other = tmp_path / f"vectors.{to}", FeatureStore(tmp_path / "other.zarr")
+    export(store, to, file)
+    assert import_vectors(other, file) == (SPACE, 4)
+    assert import_vectors(other, file) == (SPACE, 0)
+    asked = [KEYS[i] for i in ORDER]
+    np.testing.assert_array_equal(other.read(SPACE, asked), X[ORDER])
+    assert other.info(SPACE)["provenance"] == [{"imported": file.name}]
+    with pytest.raises(InputError, match="another feature space: weights_digest"):
+        import_vectors(other, file, space=replace(SPACE, weights_digest="v2"))
+
+
+def test_a_plain_file_needs_a_space(tmp_path: Path) -> None:
+    file, store = tmp_path / "plain.npz", FeatureStore(tmp_path / "features.zarr")
+    np.savez(file, keys=np.array(KEYS), X=X)
+    with pytest.raises(InputError, match="name one with --space"):
+        import_vectors(store, file)
+    assert import_vectors(store, file, space=SPACE) == (SPACE, 40)
+    np.testing.assert_array_equal(store.read(SPACE, KEYS), X)
+
+
+def test_bad_files_are_refused_in_one_line(store: FeatureStore, tmp_path: Path) -> None:
+    for name in ("cut.npz", "cut.parquet"):
+        (tmp_path / name).write_bytes(b"PK\x03\x04 not really")
+        with pytest.raises(InputError, match=f"cannot import .*{name}"):
+            import_vectors(store, tmp_path / name)
+    with pytest.raises(InputError, match=r"ending in \.npz or \.parquet"):
+        import_vectors(store, tmp_path / "vectors.txt")
+    with pytest.raises(InputError, match="cannot import"):
+        import_vectors(store, tmp_path / "absent.npz")
+    np.savez(tmp_path / "keyless.npz", X=X)
+    with pytest.raises(InputError, match="keys"):
+        import_vectors(store, tmp_path / "keyless.npz", space=SPACE)
+    np.savez(tmp_path / "names.npz", keys=np.array(["img_1"]), X=X[:1])
+    with pytest.raises(InputError, match="'img_1' is no content key"):
+        import_vectors(store, tmp_path / "names.npz", space=SPACE)
+    np.savez(tmp_path / "wide.npz", keys=np.array(KEYS), X=np.zeros((40, 6), np.float32))
+    with pytest.raises(InputError, match=r"X has shape \(40, 6\), expected \(40, 5\)"):
+        import_vectors(store, tmp_path / "wide.npz", space=SPACE)
+    np.savez(tmp_path / "objects.npz", keys=np.array([{}], dtype=object), X=X)
+    with pytest.raises(InputError, match="cannot import"):
+        import_vectors(store, tmp_path / "objects.npz", space=SPACE)
+
+
+def test_bad_targets_are_refused_in_one_line(store: FeatureStore, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected npz, parquet, csv\. Did you mean 'parquet'"):
+        export(store, "parket", tmp_path / "x")
+    with pytest.raises(InputError, match=r"cannot write .*no/x\.npz"):
+        export(store, "npz", tmp_path / "no" / "x.npz")
