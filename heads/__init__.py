@@ -1,10 +1,12 @@
 """Heads on stored vectors: sweeps, scores beside baselines, and bundles that predict."""
 
-from heads.bundle import Bundle, fit_bundle, load_bundle
+from heads.bundle import Bundle
+from heads.bundle_folder import load_bundle
 from heads.chart import draw_scores
 from heads.leaderboard import Leaderboard, best, table
 from heads.matrix import FeatureMatrix, load_matrix
 from heads.metrics import METRICS
+from heads.refit import fit_bundle
 from heads.registry import HEADS
 from heads.sweep import Sweep
 

@@ -16,6 +16,7 @@ Entry = dict[str, Any]
 """A result; its keys are listed in DESIGN.md under "What scripts rely on"."""
 
 SCHEMA_VERSION = 1
+CHOOSING = ("cv", "val")  # what may be chosen by; any other split is a held-out set
 
 
 class Leaderboard:
@@ -82,19 +83,23 @@ class Leaderboard:
 
 
 def ranked(entries: Iterable[Entry]) -> list[Entry]:
-    """Return entries by task, in order of appearance, and best first by the headline metric within a task."""
+    """Return entries by task, in order of appearance, and best first by the headline metric within a task.
+
+    Scores of held-out rows come after all others: they are not comparable with them.
+    """
     entries = list(entries)
     order = {task: i for i, task in enumerate(dict.fromkeys(entry["task"] for entry in entries))}
-    return sorted(entries, key=lambda entry: (order[entry["task"]], _badness(entry), len(entry["blocks"])))
+    return sorted(entries, key=lambda e: (order[e["task"]], e["split"] not in CHOOSING, _badness(e), len(e["blocks"])))
 
 
 def best(entries: Iterable[Entry]) -> dict[str, Entry]:
     """Return each task's best entry that looks at features.
 
-    Ties go to fewer blocks. The prior is never best: its score stands beside the best as the baseline.
+    Ties go to fewer blocks. The prior is never best: its score stands beside the best as the baseline. Nothing is
+    chosen by scores of held-out rows.
     """
     found: dict[str, Entry] = {}
-    for entry in ranked(entry for entry in entries if entry["head"] != PRIOR):
+    for entry in ranked(e for e in entries if e["head"] != PRIOR and e["split"] in CHOOSING):
         found.setdefault(entry["task"], entry)
     return found
 

@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from heads.bundle import Bundle, fit_bundle, load_bundle
+from heads.bundle import Bundle
+from heads.bundle_folder import load_bundle
+from heads.matrix import load_matrix
+from heads.refit import fit_bundle
 from heads.registry import HEADS
 from heads.sweep import Sweep
-from store import FeatureStore, InputError, MetadataColumn, StoreError, make_split
+from store import FeatureStore, InputError, MetadataColumn, StoreError, make_split, parse_spec
 from tests.heads.made import classes, dataset, matrix, numbers, planted, space
 
 LEARNED = [name for name in HEADS if name != "prior"]
@@ -227,8 +230,6 @@ def test_new_rows_get_the_bundle_s_own_columns(tmp_path):
     }
     store = FeatureStore(tmp_path / "features.zarr")
     data = dataset(classes(y), n=60, metadata=metadata)
-    from heads.matrix import load_matrix
-
     sweep = Sweep(data, load_matrix(data, store), make_split(data, n_folds=3), heads=["linear"])
     bundle = fit_bundle(sweep, sweep.run(), tmp_path / "bundle")
     new = dataset(
@@ -243,3 +244,21 @@ def test_new_rows_get_the_bundle_s_own_columns(tmp_path):
     table = bundle.predict(made)
     assert table["kind"].tolist()[:2] == ["b", "a"] and table["kind"].notna().all()
     assert table["ood_distance"].notna().all()
+
+
+def test_new_files_need_only_what_the_models_read(tmp_path):
+    sweep = a_sweep(["linear"], tasks=["kind"])
+    parts = {
+        "images": {"bf": {"column": "a"}, "fl": {"column": "b"}},
+        "texts": {"note": {"from_filename": "fl"}},
+        "metadata": {"kv": {"pattern": "(.)"}, "maker": {"column": "maker"}},
+    }
+    whole = parse_spec(sweep.dataset.spec.model_dump(exclude_none=True) | parts, "made")
+    described = replace(sweep, dataset=replace(sweep.dataset, spec=whole))
+    entries = sweep.run()
+    by_width = {len(e["blocks"]): e for e in entries}
+    narrow = fit_bundle(described, [by_width[1]], tmp_path / "narrow").spec
+    assert (list(narrow.images), list(narrow.texts), list(narrow.metadata)) == (["bf"], [], [])
+    wide = fit_bundle(described, [by_width[2]], tmp_path / "wide").spec
+    assert (list(wide.images), list(wide.texts), list(wide.metadata)) == (["bf"], [], ["kv", "maker"])
+    assert load_bundle(tmp_path / "wide").spec == wide

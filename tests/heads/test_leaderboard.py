@@ -8,7 +8,7 @@ from heads.leaderboard import Leaderboard, best, ranked, table
 from store import InputError, StoreError
 
 
-def entry(task="a", value=0.5, *, head="linear", blocks=("x",), metric="accuracy", identity="1"):
+def entry(task="a", value=0.5, *, head="linear", blocks=("x",), metric="accuracy", identity="1", split="cv"):
     return {
         "task": task,
         "blocks": list(blocks),
@@ -18,7 +18,7 @@ def entry(task="a", value=0.5, *, head="linear", blocks=("x",), metric="accuracy
         "baseline": {metric: 0.1},
         "beats_baseline": True,
         "verdict": "words",
-        "split": "cv",
+        "split": split,
         "seconds": 0.1,
         "identity": identity,
     }
@@ -102,3 +102,9 @@ def test_best_is_never_the_prior_and_ties_go_to_fewer_blocks():
 def test_table_has_the_headline_beside_the_baseline():
     [row] = table([entry(value=0.4)])
     assert row["value"] == 0.4 and row["baseline"] == 0.1 and row["blocks"] == "x" and row["metric"] == "accuracy"
+
+
+def test_nothing_is_chosen_by_held_out_rows():
+    entries = [entry(value=0.9, split="test", blocks=("x", "y")), entry(value=0.3), entry(value=0.4, blocks=("y",))]
+    assert best(entries)["a"]["blocks"] == ["y"]
+    assert [e["split"] for e in ranked(entries)] == ["cv", "cv", "test"]

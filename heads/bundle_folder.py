@@ -1,0 +1,163 @@
+"""A bundle's folder: JSON, safetensors and LightGBM's own text; never a pickle."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heads.bundle import Bundle, Model
+from heads.files import write_error
+from heads.ood import Reference
+from heads.registry import HEADS
+from store import FeatureSpace, InputError, StoreError, Task, parse_spec
+
+SCHEMA_VERSION = 1
+DOCUMENT = "bundle.json"
+WEIGHTS = "weights.safetensors"
+OOD = ".ood/"  # no task has such a name
+
+
+def write_bundle(bundle: Bundle, folder: Path) -> None:
+    """Write a bundle whole: into a folder beside, which then takes the name.
+
+    Raises:
+        InputError: `folder` holds something else, or cannot be written.
+        StoreError: The disk is full.
+    """
+    if folder.exists() and not (folder / DOCUMENT).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: holds something that is no bundle; give another name")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as made:
+            _write(bundle, Path(made) / "new")
+            if folder.exists():
+                folder.replace(Path(made) / "old")
+            (Path(made) / "new").replace(folder)
+    except OSError as error:
+        raise write_error(folder, error) from None
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Return a bundle from its folder.
+
+    Raises:
+        InputError: There is no bundle.
+        StoreError: It was written by another schema version, or a file is missing or damaged.
+    """
+    from safetensors.numpy import load_file
+
+    if not (folder / DOCUMENT).is_file():
+        raise InputError(f"{folder}: is no bundle (there is no {DOCUMENT}); heads --save makes one")
+    document = _read_document(folder)
+    tensors = load_file(folder / WEIGHTS)
+    blocks = document["blocks"]
+    with_space = [block for block in blocks if block["space"] is not None]
+    ood = {name.removeprefix(OOD): array for name, array in tensors.items() if name.startswith(OOD)}
+    return Bundle(
+        spec=parse_spec(document["dataset"], str(folder / DOCUMENT)),
+        blocks={block["name"]: block["n_columns"] for block in blocks},
+        spaces={block["name"]: FeatureSpace.from_json(json.dumps(block["space"])) for block in with_space},
+        provenance={block["name"]: block["provenance"] for block in with_space},
+        columns=tuple(document["columns"]),
+        models={task["name"]: _read_model(task, folder, tensors) for task in document["tasks"]},
+        reference=Reference.from_arrays(ood),
+        about={name: document[name] for name in ("split_fingerprint", "seed", "versions")},
+    )
+
+
+def _write(bundle: Bundle, folder: Path) -> None:
+    from safetensors.numpy import save
+
+    folder.mkdir()
+    tensors = {f"{OOD}{name}": array for name, array in bundle.reference.arrays().items()}
+    tasks = [_model_document(model, folder, tensors) for model in bundle.models.values()]
+    (folder / WEIGHTS).write_bytes(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}))
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "dataset": bundle.spec.model_dump(mode="json", exclude_none=True),
+        "blocks": [_block_document(bundle, name) for name in bundle.blocks],
+        "columns": list(bundle.columns),
+        "tasks": tasks,
+        "files": {file.name: _file_digest(file) for file in sorted(folder.iterdir())},
+        **bundle.about,
+    }
+    (folder / DOCUMENT).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def _block_document(bundle: Bundle, name: str) -> dict[str, Any]:
+    space = bundle.spaces.get(name)
+    return {
+        "name": name,
+        "n_columns": bundle.blocks[name],
+        "space": None if space is None else json.loads(space.to_json()),
+        "fingerprint": None if space is None else space.fingerprint,
+        "provenance": bundle.provenance.get(name),
+    }
+
+
+def _model_document(model: Model, folder: Path, tensors: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """Describe a model; its arrays go to `tensors`, its texts to files in `folder`."""
+    meta, arrays = model.fitted.state()
+    task, texts = model.task, {}
+    for name, value in arrays.items():
+        if isinstance(value, str):
+            texts[name] = f"{task.name}.{name}.txt"
+            (folder / texts[name]).write_text(value)
+        else:
+            tensors[f"{task.name}/{name}"] = value
+    return {
+        "name": task.name,
+        "kind": task.kind,
+        "classes": list(task.classes),
+        "columns": list(task.columns),
+        "when": task.when,
+        "weights": task.weights.tolist(),
+        "head": model.head,
+        "blocks": list(model.blocks),
+        "meta": meta,
+        "texts": texts,
+        "scores": dict(model.scores),
+    }
+
+
+def _read_model(document: Mapping[str, Any], folder: Path, tensors: Mapping[str, NDArray[Any]]) -> Model:
+    start = f"{document['name']}/"
+    arrays: dict[str, NDArray[Any] | str] = {n.removeprefix(start): a for n, a in tensors.items() if n.startswith(start)}
+        name.removeprefix(start): array for name, array in tensors.items() if name.startswith(start)
+    }
+    arrays |= {name: (folder / file).read_text() for name, file in document["texts"].items()}
+    task = Task(
+        name=document["name"],
+        kind=document["kind"],
+        columns=tuple(document["columns"]),
+        classes=tuple(document["classes"]),
+        y=np.empty(0, np.int64) if document["kind"] == "classification" else np.empty((0, len(document["columns"]))),
+        when=document["when"],
+        applies=np.empty(0, dtype=bool),
+        weights=np.array(document["weights"]),
+    )
+    fitted = HEADS[document["head"]].restore(document["meta"], arrays)
+    return Model(task, document["head"], tuple(document["blocks"]), fitted, document["scores"])
+
+
+def _read_document(folder: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads((folder / DOCUMENT).read_text())
+    except ValueError:
+        raise StoreError(f"{folder / DOCUMENT}: is damaged; save the bundle again") from None
+    version = document.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise StoreError(f"{folder}: bundle of schema version {version!r}, expected {SCHEMA_VERSION}")
+    for name, digest in document["files"].items():
+        if not (folder / name).is_file() or _file_digest(folder / name) != digest:
+            raise StoreError(f"{folder / name}: is missing or damaged; copy or save the bundle again")
+    return document
+
+
+def _file_digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,0 +1,103 @@
+"""From a sweep to a bundle: each task's best entry, fitted once more on all rows that are not held out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from heads.bundle import Bundle, Model
+from heads.bundle_folder import write_bundle
+from heads.entry import versions
+from heads.head import Head
+from heads.leaderboard import Entry, best
+from heads.matrix import METADATA
+from heads.ood import Reference, make_reference
+from heads.plan import Plan
+from heads.sweep import Sweep
+from store import DatasetSpec, InputError
+
+SCORES = ("metrics", "baseline", "headline", "beats_baseline", "verdict", "split", "n_rows", "n_groups", "n_folds")
+
+
+def fit_bundle(sweep: Sweep, entries: Iterable[Entry], folder: Path) -> Bundle:
+    """Refit each task's best entry on all rows that are not held out, write it, and return it.
+
+    Args:
+        sweep: Its dataset, matrix, split and seed.
+        entries: What `Sweep.run` gave; the best is chosen by the headline metric, and the prior is never saved.
+        folder: Written whole or not at all; an earlier bundle of that name is replaced.
+
+    Raises:
+        InputError: No entry looks at features.
+    """
+    chosen = {task: entry for task, entry in best(entries).items() if task in sweep.task_names}
+    if not chosen:
+        raise InputError("there is nothing to save: no head that looks at features was run")
+    nothing = np.empty(0, dtype=np.int64)
+    pairs = [(sweep.split.fitting(sweep.dataset.ids), nothing)]
+    plans = {task: sweep.plan(task, pairs) for task in chosen}
+    bundle = _make_bundle(sweep, chosen, plans, _fit_together(sweep, chosen, plans))
+    write_bundle(bundle, folder)
+    return bundle
+
+
+def _fit_together(sweep: Sweep, chosen: Mapping[str, Entry], plans: Mapping[str, Plan]) -> dict[str, Head]:
+    """Fit tasks that read the same blocks with the same head in one call."""
+    batches: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    for task, entry in chosen.items():
+        batches.setdefault((tuple(entry["blocks"]), entry["head"]), []).append(task)
+    fitted: dict[str, Head] = {}
+    for (blocks, head), tasks in batches.items():
+        heads = sweep.fit([plans[task] for task in tasks], blocks, head)
+        fitted |= {task: found for task, [found] in zip(tasks, heads, strict=True)}
+    return fitted
+
+
+def _make_bundle(
+    sweep: Sweep, chosen: Mapping[str, Entry], plans: Mapping[str, Plan], fitted: Mapping[str, Head]
+) -> Bundle:
+    matrix = sweep.matrix
+    used = {name for entry in chosen.values() for name in entry["blocks"]}
+    blocks = [name for name in matrix.blocks if name in used]
+    widths = {name: matrix.blocks[name].stop - matrix.blocks[name].start for name in blocks}
+    return Bundle(
+        spec=_needed(sweep.dataset.spec, used),
+        blocks=widths,
+        spaces={name: matrix.spaces[name] for name in blocks if name in matrix.spaces},
+        provenance={name: matrix.provenance[name] for name in blocks if name in matrix.spaces},
+        columns=matrix.columns if METADATA in used else (),
+        models={
+            task: Model(
+                task=sweep.dataset.tasks[task],
+                head=entry["head"],
+                blocks=tuple(entry["blocks"]),
+                fitted=fitted[task],
+                scores={name: entry[name] for name in SCORES},
+            )
+            for task, entry in chosen.items()
+        },
+        reference=_training_reference(sweep, blocks, plans),
+        about={"split_fingerprint": sweep.split.fingerprint, "seed": sweep.seed, "versions": versions()},
+    )
+
+
+def _training_reference(sweep: Sweep, blocks: Sequence[str], plans: Mapping[str, Plan]) -> Reference:
+    rows = np.unique(np.concatenate([plan.jobs[0].train for plan in plans.values()]))
+    first = next(iter(plans.values()))
+    X = sweep.columns(tuple(blocks), first.rows)
+    return make_reference(X, rows, groups=first.groups, seed=sweep.seed)
+
+
+def _needed(spec: DatasetSpec, used: set[str]) -> DatasetSpec:
+    """Return the spec without the blocks that no model reads: new files need not have them."""
+    texts = {name: text for name, text in spec.texts.items() if f"text:{name}" in _places(used)}
+    metadata = spec.metadata if METADATA in used else {}
+    named = {text.from_filename for text in texts.values()}
+    for column in metadata.values():
+        named |= {column.image or next(iter(spec.images))} if column.pattern is not None else set()
+    images = {name: image for name, image in spec.images.items() if name in named or f"image:{name}" in _places(used)}
+    return spec.model_copy(update={"images": images, "texts": texts, "metadata": metadata})
+
+
+def _places(blocks: Iterable[str]) -> set[str]:
+    return {name.partition("@")[0] for name in blocks}
