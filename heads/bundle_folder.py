@@ -127,10 +127,8 @@ def _model_document(model: Model, folder: Path, tensors: dict[str, NDArray[Any]]
 
 def _read_model(document: Mapping[str, Any], folder: Path, tensors: Mapping[str, NDArray[Any]]) -> Model:
     start = f"{document['name']}/"
-    arrays: dict[str, NDArray[Any] | str] = {n.removeprefix(start): a for n, a in tensors.items() if n.startswith(start)}
-        name.removeprefix(start): array for name, array in tensors.items() if name.startswith(start)
-    }
-    arrays |= {name: (folder / file).read_text() for name, file in document["texts"].items()}
+    mine = {name.removeprefix(start): array for name, array in tensors.items() if name.startswith(start)}
+    texts = {name: (folder / file).read_text() for name, file in document["texts"].items()}
     task = Task(
         name=document["name"],
         kind=document["kind"],
@@ -141,7 +139,7 @@ def _read_model(document: Mapping[str, Any], folder: Path, tensors: Mapping[str,
         applies=np.empty(0, dtype=bool),
         weights=np.array(document["weights"]),
     )
-    fitted = HEADS[document["head"]].restore(document["meta"], arrays)
+    fitted = HEADS[document["head"]].restore(document["meta"], {**mine, **texts})
     return Model(task, document["head"], tuple(document["blocks"]), fitted, document["scores"])
 
 
