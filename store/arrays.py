@@ -146,9 +146,9 @@ class SpaceArrays:
         """Write an array's description."""
         self.files.write(f"{self.folder}/{array}/zarr.json", array_document(n_chunks * ROWS, *self._layout(array)))
 
-    def write_chunk(self, array: str, chunk: int, block: NDArray[Any]) -> None:
-        """Replace a chunk in one step; it is on the disk before it gets its name."""
-        self.files.write(f"{self.folder}/{chunk_name(array, chunk)}", *encode_chunk(block), sync=True)
+    def write_chunk(self, array: str, chunk: int, block: NDArray[Any], *, sync: bool = True) -> None:
+        """Replace a chunk in one step; with `sync` it is on the disk before it gets its name."""
+        self.files.write(f"{self.folder}/{chunk_name(array, chunk)}", *encode_chunk(block), sync=sync)
 
     def check_chunk(self, chunk: int) -> None:
         """Read a chunk of both arrays. Raises ChunkDamage."""
@@ -204,8 +204,9 @@ class SpaceArrays:
         """Store the first rows of `todo` in one chunk; return how many found room."""
         chunk, key_block, block = self._chunk_with_room()
         free = np.flatnonzero(~key_block.any(axis=1))[: len(todo)]
-        key_block[free] = keys[todo[: len(free)]]
-        block[free] = vectors[todo[: len(free)]]
+        into, out_of = _as_slice(free), _as_slice(todo[: len(free)])
+        key_block[into] = keys[out_of]
+        block[into] = vectors[out_of]
         if chunk == self.index.n_chunks:
             self._cover(chunk)
         self.write_chunk("vectors", chunk, block)
@@ -227,7 +228,7 @@ class SpaceArrays:
 
     def _cover(self, chunk: int) -> None:
         """Grow both arrays by a chunk without rows."""
-        self.write_chunk("keys", chunk, np.zeros((ROWS, KEY_BYTES), np.uint8))
+        self.write_chunk("keys", chunk, np.zeros((ROWS, KEY_BYTES), np.uint8), sync=False)
         for array in ("vectors", "keys"):  # the keys' shape last, which readers go by
             document = grown(self.document(array), (chunk + 1) * ROWS)
             self.files.write(f"{self.folder}/{array}/zarr.json", document)
@@ -249,3 +250,9 @@ class SpaceArrays:
         block = np.empty((ROWS, KEY_BYTES), np.uint8)
         self._load("keys", chunk, block)
         return block
+
+
+def _as_slice(places: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """Return ascending places as a slice if they have no gap, which copies as one block."""
+    first, last = int(places[0]), int(places[-1])
+    return slice(first, last + 1) if last - first + 1 == len(places) else places
