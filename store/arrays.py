@@ -23,7 +23,7 @@ from store.chunks import (
     layout_problem,
 )
 from store.description import folder_of, read_description, read_json
-from store.files import Files, Stamp
+from store.files import Files, Stamp, reading
 from store.index import KEY_BYTES, KeyIndex
 from store.space import FeatureSpace
 
@@ -239,7 +239,7 @@ class SpaceArrays:
     def _load(self, array: str, chunk: int, out: NDArray[Any]) -> None:
         name = chunk_name(array, chunk)
         try:
-            with self.files.open(f"{self.folder}/{name}") as file:
+            with reading(self.files, f"{self.folder}/{name}") as file:
                 problem = decode_chunk(file, out)
         except FileNotFoundError:
             problem = "is missing"

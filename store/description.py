@@ -6,7 +6,7 @@ from typing import Any
 
 from store.chunks import ChunkDamage
 from store.errors import StoreError
-from store.files import Files
+from store.files import Files, reading
 from store.space import FeatureSpace
 
 FOLDER = re.compile(r"[0-9a-f]{16}")
@@ -46,7 +46,7 @@ def read_description(files: Files, folder: str) -> dict[str, Any] | None:
 def read_json(files: Files, path: str, label: str, name: str) -> dict[str, Any] | None:
     """Return a JSON file's object, None if there is no file; `label` and `name` say in errors what it is."""
     try:
-        with files.open(path) as file:
+        with reading(files, path) as file:
             document = json.loads(file.read())
     except FileNotFoundError:
         return None

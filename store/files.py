@@ -54,6 +54,26 @@ def open_files(url: str | Path) -> Files:
     return LocalFiles(Path(text.removeprefix("file://")))
 
 
+@contextmanager
+def reading(files: Files, name: str) -> Iterator[Readable]:
+    """Open a file for reading.
+
+    Raises:
+        FileNotFoundError: There is none (NotADirectoryError if its folder is a file).
+        StoreError: The disk or the server fails. That is no damage: nothing may be dropped for it.
+    """
+    try:
+        with files.open(name) as file:
+            yield file
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"cannot read {name} of the store {files.url}: {error.strerror or error}. "
+            "Nothing was changed: make it readable and run again"
+        ) from error
+
+
 class LocalFiles:
     """Files below a folder; written beside their place under another name and then renamed."""
 

@@ -517,6 +517,27 @@ def test_a_read_only_disk_is_one_clear_line_and_can_be_read(small_disk: Path) ->
     np.testing.assert_array_equal(features.read(SPACE, keys[:10]), vectors_of(keys[:10]))
 
 
+def test_a_disk_that_cannot_be_read_is_no_reason_to_drop_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = tmp_path / "features.zarr"
+    _, keys = filled(url, 10)
+    features, before, real_open = FeatureStore(url), contents(url), LocalFiles.open
+
+    def fail(self: LocalFiles, name: str) -> object:
+        if "vectors/c." in name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real_open(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFiles, "open", fail)
+        for action in (lambda: features.read(SPACE, keys), features.verify, features.repair):
+            with pytest.raises(
+                StoreError, match=r"cannot read .*vectors/c\.0\.0 .*Input/output error.*Nothing was changed"
+            ):
+                action()
+    assert contents(url) == before
+    np.testing.assert_array_equal(features.read(SPACE, keys), vectors_of(keys))
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_write_that_fails_on_its_way_to_the_disk_commits_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
