@@ -1,28 +1,45 @@
 """Datasets, splits, feature spaces and vectors: what every other layer stands on."""
 
+from store.check import PROBLEMS, Problem, check_dataset
+from store.counts import summary
 from store.dataset import Dataset, ImageBlock, ImageRef, MetadataColumn, TextBlock
 from store.errors import InputError, StoreError, did_you_mean
+from store.features import FeatureStore
+from store.folds import inner_folds
 from store.keys import file_key, text_key
 from store.reader import load_dataset, prediction_dataset
+from store.samples import SAMPLES, write_sample
 from store.space import FeatureSpace
 from store.spec import DatasetSpec, parse_spec
+from store.split import Split, make_split, open_split
 from store.task import Task
 
 __all__ = [
     "Dataset",
     "DatasetSpec",
     "FeatureSpace",
+    "FeatureStore",
     "ImageBlock",
     "ImageRef",
     "InputError",
     "MetadataColumn",
+    "PROBLEMS",
+    "Problem",
+    "SAMPLES",
+    "Split",
     "StoreError",
     "Task",
     "TextBlock",
+    "check_dataset",
     "did_you_mean",
     "file_key",
+    "inner_folds",
     "load_dataset",
+    "make_split",
+    "open_split",
     "parse_spec",
     "prediction_dataset",
+    "summary",
     "text_key",
+    "write_sample",
 ]
