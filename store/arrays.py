@@ -23,6 +23,7 @@ from store.chunks import (
     layout_problem,
 )
 from store.description import folder_of, read_description, read_json
+from store.errors import InputError
 from store.files import Files, Stamp, reading
 from store.index import KEY_BYTES, KeyIndex
 from store.space import FeatureSpace
@@ -250,6 +251,20 @@ class SpaceArrays:
         block = np.empty((ROWS, KEY_BYTES), np.uint8)
         self._load("keys", chunk, block)
         return block
+
+
+def as_stored(space: FeatureSpace, keys: Sequence[str], vectors: NDArray[Any]) -> NDArray[Any]:
+    """Return `vectors` in the stored dtype, all finite. Raises InputError."""
+    with np.errstate(over="ignore"):
+        stored = vectors.astype(np.dtype(space.dtype).newbyteorder("<"), copy=False)
+    finite = np.isfinite(stored).all(axis=1)
+    if not finite.all():
+        first = keys[int(np.argmin(finite))]
+        raise InputError(
+            f"space {space.name!r}: {np.count_nonzero(~finite)} of {len(keys)} vectors are not finite as {space.dtype} "
+            f"(the first is of key {first[:12]}). Compute or store them in a higher precision"
+        )
+    return stored
 
 
 def _as_slice(places: NDArray[np.int64]) -> slice | NDArray[np.int64]:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from store.arrays import SpaceArrays
+from store.arrays import SpaceArrays, as_stored
 from store.chunks import ChunkDamage, group_document
 from store.description import FOLDER, folder_of, read_attributes, read_description
 from store.errors import InputError, StoreError, did_you_mean
 from store.failures import change_failures, read_failures
 from store.files import PARTIAL, open_files
-from store.index import key_bytes
+from store.index import first_places, key_bytes
 from store.space import SCHEMA_VERSION, FeatureSpace
 from store.upkeep import clean_up, drop_damage, find_damage
 
@@ -150,8 +150,8 @@ class FeatureStore:
         query, table = key_bytes(keys), np.asarray(vectors)
         if table.shape != (len(keys), space.dim):
             raise ValueError(f"vectors have shape {table.shape}, expected {(len(keys), space.dim)}")
-        first = _first_places(keys)
-        table = _as_stored(space, keys, table)
+        first = first_places(keys)
+        table = as_stored(space, keys, table)
         arrays = self._make(space, provenance)
         n_new = arrays.append(query[first], table[first]) if len(first) < len(keys) else arrays.append(query, table)
         if read_failures(arrays).keys() & set(keys):
@@ -307,25 +307,3 @@ def _gather(arrays: SpaceArrays, rows: NDArray[np.int64], out: NDArray[np.float3
     except ChunkDamage as damage:
         return damage
     return None
-
-
-def _first_places(keys: Sequence[str]) -> NDArray[np.int64]:
-    """Return where every distinct key stands first, ascending."""
-    places: dict[str, int] = {}
-    for place, key in enumerate(keys):
-        places.setdefault(key, place)
-    return np.fromiter(places.values(), np.int64, len(places))
-
-
-def _as_stored(space: FeatureSpace, keys: Sequence[str], vectors: NDArray[Any]) -> NDArray[Any]:
-    """Return `vectors` in the stored dtype, all finite."""
-    with np.errstate(over="ignore"):
-        stored = vectors.astype(np.dtype(space.dtype).newbyteorder("<"), copy=False)
-    finite = np.isfinite(stored).all(axis=1)
-    if not finite.all():
-        first = keys[int(np.argmin(finite))]
-        raise InputError(
-            f"space {space.name!r}: {np.count_nonzero(~finite)} of {len(keys)} vectors are not finite as {space.dtype} "
-            f"(the first is of key {first[:12]}). Compute or store them in a higher precision"
-        )
-    return stored

@@ -32,6 +32,14 @@ def key_bytes(keys: Sequence[str]) -> NDArray[np.uint8]:
     return table
 
 
+def first_places(keys: Sequence[str]) -> NDArray[np.int64]:
+    """Return where every distinct key stands first, ascending."""
+    places: dict[str, int] = {}
+    for place, key in enumerate(keys):
+        places.setdefault(key, place)
+    return np.fromiter(places.values(), np.int64, len(places))
+
+
 class KeyIndex:
     """The keys of all rows in memory: 48 bytes a row, found by a sorted 64-bit hash.
 

@@ -58,7 +58,7 @@ def alternating(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[s
 
 def report(name: str, **values: Any) -> None:
     rounded = {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in values.items()}
-    print(json.dumps({"bench": name} | rounded), flush=True)  # noqa: T201
+    print(json.dumps({"bench": name} | rounded), flush=True)
 
 
 def peak_mb() -> float:

@@ -32,7 +32,7 @@ def main(url: str, n_rows: int, batch: int, start: int, go: Path) -> None:
 
     space, keys, n_stored = FeatureSpace("image", "texture", DIM, "v1"), make_keys(n_rows), 0
     order = keys[start:] + keys[:start]
-    print("ready", flush=True)  # noqa: T201
+    print("ready", flush=True)
     while not go.exists():
         time.sleep(0.001)
     store = FeatureStore(url)
@@ -42,7 +42,7 @@ def main(url: str, n_rows: int, batch: int, start: int, go: Path) -> None:
             with go.with_name("computed.txt").open("a") as log:
                 log.write("".join(f"{key}\n" for key in todo))
             n_stored += store.write(space, todo, vectors_of(todo))
-    print(n_stored, flush=True)  # noqa: T201
+    print(n_stored, flush=True)
 
 
 if __name__ == "__main__":
