@@ -122,8 +122,13 @@ class Lane:
                     self._batch_size = max(1, min(self._batch_size, len(batch)) // 2)
                     continue
             del self._prepared[: len(batch)]
-            self._keys += [key for key, _ in batch]
-            self._vectors.append(vectors)
+            finite = np.isfinite(vectors).all(axis=1)
+            for (key, _), good in zip(batch, finite, strict=True):
+                if good:
+                    self._keys.append(key)
+                else:
+                    self.fail(key, "its vector is not finite")
+            self._vectors.append(vectors[finite])
             if len(self._keys) >= WRITE_ROWS:
                 self.write()
 

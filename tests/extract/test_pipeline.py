@@ -175,6 +175,15 @@ def test_batch_that_does_not_fit_is_halved(tmp_path: Path) -> None:
     assert encoder.batches == [3, 3]
 
 
+def test_vector_that_is_not_finite_is_a_failed_row(tmp_path: Path) -> None:
+    class Overflowing(Recorder):
+        def encode(self, batch: list[tuple[float, float]]) -> np.ndarray:
+            return np.array([(mean, np.nan if rows == 42 else rows) for mean, rows in batch], dtype=np.float32)
+
+    report = embed(make_dataset(tmp_path), Overflowing(), FeatureStore(tmp_path / "f.zarr"))
+    assert (report.embedded, report.failures) == (5, (("row2", "its vector is not finite"),))
+
+
 def test_one_row_that_does_not_fit_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(MemoryError):
         embed(make_dataset(tmp_path), Recorder(fits=0), FeatureStore(tmp_path / "f.zarr"))
