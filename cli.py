@@ -143,6 +143,24 @@ def open_data(data: Path | None, url: str | None) -> "tuple[Dataset, FeatureStor
     return dataset, FeatureStore(url or dataset.folder / "features.zarr")
 
 
+def open_store(data: Path | None, url: str | None) -> "FeatureStore":
+    """Open the feature store alone, which needs no table and no images."""
+    from store import FeatureStore
+
+    return FeatureStore(url or find_spec(data).parent / "features.zarr")
+
+
+def show_damage(damage: list[dict[str, Any]], what: str, *, as_json: bool) -> None:
+    """Print damaged chunks; the exit code says whether there are any that were not dropped."""
+    if as_json:
+        show({"ok": not damage, "damaged": damage})
+    else:
+        for row in damage:
+            print(f"{row['space']}, chunk {row['chunk']}: {row['reason']}")
+        print(f"{len(damage)} chunks {what}")
+    raise typer.Exit(ROWS_LEFT_OUT if damage else 0)
+
+
 def embed(
     dataset: "Dataset", features: "FeatureStore", backbones: Sequence[str] | None, options: "Options", **how: Any
 ) -> "list[SpaceReport]":
@@ -424,7 +442,7 @@ def heads(
     raise typer.Exit(ROWS_LEFT_OUT if not sweep.matrix.complete.all() else 0)
 
 
-@app.command(epilog="Example: python cli.py predict tem/runs/heads tem/unlabelled --out predictions.csv")
+@app.command(epilog="Example: python cli.py predict tem/runs/heads tem/unlabelled")
 def predict(
     bundle: Annotated[Path, typer.Argument(help="A bundle's folder, made by heads --save.")],
     source: Annotated[Path, typer.Argument(help="A folder of images, or a table like the training table.")],
@@ -444,6 +462,65 @@ def predict(
     else:
         print(f"{out}: {n_rows} rows" + (f", {n_failed} of them without a prediction" if n_failed else ""))
     raise typer.Exit(ROWS_LEFT_OUT if n_failed else 0)
+
+
+@store_app.command("ls", epilog="Example: python cli.py store ls")
+def store_ls(data: Data = None, store: Store = None, as_json: Json = False) -> None:
+    """List the feature spaces."""
+    features = open_store(data, store)
+    rows = [features.info(space) for space in features.spaces()]
+    if as_json:
+        show({"spaces": rows})
+    else:
+        columns = ["name", "fingerprint", "dim", "rows", "bytes", "failed"]
+        show_table("Feature spaces", columns, [[str(row[column]) for column in columns] for row in rows])
+
+
+@store_app.command("info", epilog="Example: python cli.py store info image@texture")
+def store_info(
+    name: Annotated[str, typer.Argument(help="A space's name, or the first letters of its fingerprint.")],
+    data: Data = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Show all that decides a space's vectors, and where they came from."""
+    features = open_store(data, store)
+    space = features.find(name)
+    document = features.info(space) | {"space": json.loads(space.to_json())}
+    if as_json:
+        show(document)
+    else:
+        show_table(space.name, ["key", "value"], [[key, json.dumps(value)] for key, value in document.items()])
+
+
+@store_app.command("verify", epilog="Example: python cli.py store verify")
+def store_verify(data: Data = None, store: Store = None, as_json: Json = False) -> None:
+    """Read every chunk and name the damaged ones."""
+    show_damage(open_store(data, store).verify(), "damaged", as_json=as_json)
+
+
+@store_app.command("repair", epilog="Example: python cli.py store repair")
+def store_repair(data: Data = None, store: Store = None, as_json: Json = False) -> None:
+    """Drop exactly the damaged chunks; the next extract fills them."""
+    show_damage(open_store(data, store).repair(), "dropped", as_json=as_json)
+
+
+@store_app.command("gc", epilog="Example: python cli.py store gc --drop image@texture")
+def store_gc(
+    drop: Annotated[list[str] | None, typer.Option("--drop", help="A space to delete; repeatable.")] = None,
+    data: Data = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Delete what killed writers left behind, and spaces by name."""
+    document = open_store(data, store).gc(drop=drop or [])
+    if as_json:
+        show(document)
+    else:
+        print(
+            f"{len(document['dropped'])} spaces and {len(document['files'])} leftover files deleted, "
+            f"{document['bytes']} bytes freed"
+        )
 
 
 @app.command(epilog="Example: python cli.py finetune")

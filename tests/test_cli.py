@@ -1,0 +1,259 @@
+"""The command line as a user meets it: exit codes, words, and the files left behind."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from typer.testing import CliRunner, Result
+
+from cli import app
+from store import write_sample
+
+Make = Callable[..., Path]
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*words: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+def run_json(*words: object, code: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run(*words, "--json", code=code).stdout)
+    return found
+
+
+def repaint(path: Path) -> None:
+    pixels = tifffile.imread(path)
+    tifffile.imwrite(path, pixels[::-1] + 1)
+
+
+def test_help_answers_quickly_and_ends_with_an_example() -> None:
+    commands = ["sample", "check", "extract", "heads", "predict", "demo", "finetune"]
+    for command in commands:
+        assert "Example: python cli.py" in run(command, "--help").stdout.strip().splitlines()[-1]
+    subprocess.run([sys.executable, ROOT / "cli.py", "--help"], check=True, capture_output=True)
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, ROOT / "cli.py", "--help"], check=True, capture_output=True, text=True)
+    assert time.perf_counter() - start < 1.0  # half a second on a quiet machine
+    assert all(command in done.stdout for command in commands)
+
+
+def test_a_second_extract_embeds_nothing(make_dataset: Make) -> None:
+    spec = make_dataset()
+    first = run_json("extract", "--data", spec, "--backbone", "texture")["spaces"][0]
+    again = run_json("extract", "--data", spec, "--backbone", "texture")["spaces"][0]
+    assert (first["embedded"], first["present"], first["failed"]) == (24, 0, 0)
+    assert (again["embedded"], again["present"], again["failed"]) == (0, 24, 0)
+    assert first["fingerprint"] == again["fingerprint"] and first["name"] == "image:bf@texture"
+
+
+def test_one_changed_image_costs_one_row_and_a_new_name_or_date_none(make_dataset: Make) -> None:
+    spec = make_dataset()
+    images = spec.parent / "images"
+    run("extract", "--data", spec)
+    os.utime(images / "s_200X_00.tif", (1, 1))
+    (images / "s_300X_01.tif").rename(images / "s_300X_99.tif")
+    table = spec.parent / "labels.csv"
+    table.write_text(table.read_text().replace("s_300X_01.tif", "s_300X_99.tif"))
+    assert run_json("extract", "--data", spec)["spaces"][0]["embedded"] == 0
+    repaint(images / "s_400X_02.tif")
+    assert run_json("extract", "--data", spec)["spaces"][0]["embedded"] == 1
+
+
+def test_a_changed_conversion_is_another_space(make_dataset: Make) -> None:
+    spec = make_dataset()
+    first = run_json("extract", "--data", spec)["spaces"][0]
+    spec.write_text(spec.read_text().replace('column = "file"', 'column = "file"\nconvert = "linear"'))
+    other = run_json("extract", "--data", spec)["spaces"][0]
+    assert other["embedded"] == 24 and other["fingerprint"] != first["fingerprint"]
+
+
+def cut_in_half(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def huge_png(path: Path) -> None:
+    header = b"IHDR" + (70_000).to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
+    crc = __import__("zlib").crc32(header).to_bytes(4, "big")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + header + crc)
+
+
+BROKEN = {
+    "cut in half": cut_in_half,
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("no image at all\n"),
+    "huge": huge_png,
+    "absent": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_image_keeps_its_row_and_the_rest_goes_on(make_dataset: Make, case: str) -> None:
+    spec = make_dataset()
+    BROKEN[case](spec.parent / "images" / "s_400X_05.tif")
+    result = run("extract", "--data", spec, code=3)
+    assert "row 'r05'" in result.stderr and "Traceback" not in result.output
+    found = run_json("extract", "--data", spec, code=3)["spaces"][0]
+    assert (found["rows"], found["embedded"], found["present"], found["failed"]) == (24, 0, 23, 1)
+    problems = {p["kind"]: p for p in run_json("check", "--data", spec, code=3)["problems"]}
+    assert any("r05" in example for p in problems.values() for example in p["examples"])
+    entries = run_json("heads", "--data", spec, "--head", "linear", code=3)["entries"]
+    assert entries[-1]["n_rows"] == 23
+    out = spec.parent / "predictions.csv"
+    run("heads", "--data", spec, "--head", "linear", "--save", code=3)
+    found = run_json("predict", spec.parent / "runs/heads", spec.parent / "labels.csv", "--out", out, code=3)
+    assert found["rows"] == 24 and found["failed"] == 1
+    table = pd.read_csv(out)
+    assert list(table["id"]) == [f"r{i:02d}" for i in range(24)] and table["kind"].isna().sum() == 1
+
+
+def test_a_repaired_image_is_tried_again(make_dataset: Make) -> None:
+    spec = make_dataset()
+    image = spec.parent / "images" / "s_400X_05.tif"
+    whole = image.read_bytes()
+    cut_in_half(image)
+    run("extract", "--data", spec, code=3)
+    image.write_bytes(whole)
+    assert run_json("extract", "--data", spec)["spaces"][0]["embedded"] == 1
+
+
+def test_heads_find_the_planted_signal_and_say_what_it_is_worth(make_dataset: Make) -> None:
+    spec = make_dataset()
+    entries = run_json("heads", "--data", spec)["entries"]  # embeds with the built-in encoder first
+    keys = {"task", "kind", "blocks", "head", "split", "metrics", "n_rows", "n_groups", "baseline", "seconds", "seed"}
+    assert all(keys <= set(entry) for entry in entries)
+    prior = next(entry for entry in entries if entry["head"] == "prior")
+    image = next(e for e in entries if e["blocks"] == ["image:bf@texture"] and e["head"] == "linear")
+    assert prior["blocks"] == [] and image["metrics"]["accuracy"]["value"] == 1
+    assert image["metrics"]["accuracy"]["low"] > prior["metrics"]["accuracy"]["high"]
+    assert image["beats_baseline"] and image["n_groups"] == 8
+    lines = (spec.parent / "runs" / "leaderboard.jsonl").read_text().splitlines()
+    assert len(lines) == len(entries)
+    assert run_json("heads", "--data", spec)["entries"][0]["metrics"] == entries[0]["metrics"]
+
+
+def test_json_prints_one_document_and_nothing_else(make_dataset: Make) -> None:
+    spec = make_dataset()
+    for words in (["extract"], ["check"], ["heads"], ["store", "ls"], ["store", "verify"]):
+        document = run_json(*words, "--data", spec)
+        assert isinstance(document, dict)
+
+
+def test_a_bundle_predicts_new_files_and_moves(make_dataset: Make, tmp_path: Path) -> None:
+    spec = make_dataset()
+    run("heads", "--data", spec, "--save")
+    folder, out = tmp_path / "elsewhere", tmp_path / "out.csv"
+    shutil.copytree(spec.parent / "runs" / "heads", folder / "bundle")
+    shutil.copytree(spec.parent / "images", folder / "new")
+    run("predict", spec.parent / "runs" / "heads", spec.parent / "labels.csv", "--out", out)
+    expected = pd.read_csv(out)
+    for name in ("images", "runs", "features.zarr"):
+        shutil.rmtree(spec.parent / name)
+    run("predict", folder / "bundle", folder / "new", "--out", folder / "out.csv")
+    found = pd.read_csv(folder / "out.csv")
+    assert list(found.columns) == ["id", "kind", "kind_p_plain", "kind_p_striped", "ood_distance"]
+    assert set(found["id"]) == {path.name for path in (folder / "new").iterdir()}
+    order = [int(name[-6:-4]) for name in found["id"]]
+    for column in found.columns[1:]:
+        assert list(found[column]) == list(expected[column].iloc[order])
+    assert list(found["kind"]) == ["striped" if i % 2 == 0 else "plain" for i in order]
+
+
+BAD = {
+    "a mistyped option": (["extract", "--bakbone", "texture"], "No such option: --bakbone"),
+    "a mistyped command": (["extrakt"], "No such command 'extrakt'"),
+    "an unknown backbone": (["extract", "--backbone", "efficientnetb0"], "Did you mean 'efficientnet_b0'"),
+    "a missing spec": (["check", "--data", "nowhere.toml"], "no such file"),
+    "an unknown task": (["heads", "--task", "knid"], "Did you mean 'kind'"),
+    "an unknown head": (["heads", "--head", "linaer"], "Did you mean 'linear'"),
+    "weights that are not there": (
+        ["extract", "--backbone", "resnet18", "--weights", "nowhere.safetensors"],
+        "nowhere.safetensors",
+    ),
+    "no bundle": (["predict", ".", "images"], "is no bundle"),
+    "fine-tuning": (["finetune"], "arrives with the fine-tuning work"),
+    "an unknown sample": (["sample", "temm"], "Did you mean 'tem'"),
+    "a sample over other files": (["sample", "tem", "images"], "is not empty"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_mistake_is_one_line_and_exit_code_2(make_dataset: Make, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    spec = make_dataset()
+    monkeypatch.chdir(spec.parent)
+    words, message = BAD[case]
+    before = sorted(path.name for path in spec.parent.iterdir())
+    result = run(*words, code=2)
+    assert message in result.stderr and "Traceback" not in result.output
+    assert result.stdout == ""
+    left = {path.name for path in spec.parent.iterdir()} - set(before)
+    assert not left - {"splits.json", "features.zarr"}
+
+
+def test_weights_out_of_reach_name_the_three_ways_out(make_dataset: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(make_dataset().parent / "no-cache"))
+    result = run("extract", "--data", make_dataset(), "--backbone", "test_vit.r160_in1k", code=2)
+    assert "--weights random" in result.stderr and "--weights FILE-OR-FOLDER" in result.stderr
+
+
+def test_a_folder_without_a_dataset_gets_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cli.write", lambda name, folder: write_sample(name, folder, n_rows=40))
+    result = run("heads", "--task", "particle_count", "--head", "linear")
+    assert "making the built-in sample in ./tem" in result.stderr and "using the built-in encoders" in result.stderr
+    assert "particle_count" in result.stdout and (tmp_path / "tem" / "runs" / "leaderboard.jsonl").exists()
+
+
+def test_ctrl_c_keeps_what_was_finished(make_dataset: Make) -> None:
+    spec = make_dataset(n_rows=24)
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("extract.extract_features", interrupt)
+        result = run("extract", "--data", spec, code=130)
+    assert "the same command goes on from there" in result.stderr
+
+
+def test_a_store_of_another_bundle_is_refused(make_dataset: Make) -> None:
+    spec = make_dataset()
+    run("heads", "--data", spec, "--save", "--head", "linear")
+    document = spec.parent / "runs" / "heads" / "bundle.json"
+    text = document.read_text()
+    assert text.count("percentile_stretch") >= 1
+    content = json.loads(text)
+    for block in content["blocks"]:
+        if block["space"]:
+            block["space"]["weights_digest"] = "0" * 64
+    document.write_text(json.dumps(content))
+    result = run("predict", spec.parent / "runs" / "heads", spec.parent / "images", code=2)
+    assert "weights_digest" in result.stderr
+
+
+def test_regression_and_conditions_stand_beside_their_baseline(make_dataset: Make) -> None:
+    rng = np.random.default_rng(0)
+    extra = '[tasks.size]\ncolumn = "size"\nwhen = "kind == \'striped\'"\n'
+    spec = make_dataset(extra)
+    entries = run_json("heads", "--data", spec, "--task", "size", "--head", "linear", "--seed", rng.integers(9))[
+        "entries"
+    ]
+    assert {entry["kind"] for entry in entries} == {"regression"} and entries[0]["n_rows"] == 12
+    assert set(entries[0]["metrics"]) == {"mae", "rmse", "r2", "mape", "median_ae"}
+    assert entries[0]["baseline"]["mae"] > 0
