@@ -122,7 +122,7 @@ class Lane:
                     self._batch_size = max(1, min(self._batch_size, len(batch)) // 2)
                     continue
             del self._prepared[: len(batch)]
-            finite: NDArray[np.bool_] = np.isfinite(vectors).all(axis=1)
+            finite = np.asarray(np.isfinite(vectors).all(axis=1))
             for (key, _), good in zip(batch, finite, strict=True):
                 if good:
                     self._keys.append(key)
