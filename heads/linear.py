@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
+from heads.curvature import Problems
 from heads.design import Design, make_design
 from heads.head import Float, Index, Job, Standardiser, row_chunks, standardise_folds
-from heads.logistic import Problems, solve_logistic
+from heads.logistic import solve_logistic
 from heads.ridge import solve_ridge
 
 STRENGTHS = np.logspace(-4, 4, 9)
