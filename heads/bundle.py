@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from heads.combination import fused_columns
 from heads.head import Head
 from heads.matrix import METADATA, FeatureMatrix, load_matrix_like
 from heads.ood import Reference
@@ -82,7 +83,7 @@ class Bundle:
             table |= _columns(model, X[:, self._select(model.blocks)], _all_of(model.blocks, has_vectors, len(X)))
         table["ood_distance"] = np.full(len(X), np.nan)
         whole = _all_of(tuple(self.blocks), has_vectors, len(X))
-        table["ood_distance"][whole] = self.reference.distance(X[whole])
+        table["ood_distance"][whole] = self.reference.distance(X[whole][:, self._select(tuple(self.blocks))])
         return pd.DataFrame(table)
 
     def _aligned(self, matrix: FeatureMatrix) -> NDArray[np.float32]:
@@ -117,9 +118,7 @@ class Bundle:
         return {name: slice(int(a), int(b)) for name, a, b in zip(self.blocks, ends[:-1], ends[1:], strict=True)}
 
     def _select(self, blocks: Sequence[str]) -> NDArray[np.int64]:
-        width = np.arange(sum(self.blocks.values()))
-        slices = self._slices()
-        return np.concatenate([width[slices[name]] for name in blocks])
+        return fused_columns(self._slices(), blocks)
 
 
 def _columns(model: Model, X: NDArray[np.float32], usable: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:

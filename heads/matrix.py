@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from heads.combination import fused_columns
 from store import (
     Dataset,
     FeatureSpace,
@@ -51,9 +52,8 @@ class FeatureMatrix:
     absent: tuple[str, ...] = ()
 
     def select(self, blocks: Sequence[str]) -> NDArray[np.int64]:
-        """Return the column numbers of some blocks, in the order given."""
-        width = np.arange(self.X.shape[1])
-        return np.concatenate([width[self.blocks[name]] for name in blocks]) if blocks else width[:0]
+        """Return the column numbers of some blocks as heads see them (`fused_columns`)."""
+        return fused_columns(self.blocks, blocks)
 
     def without_vector(self) -> dict[str, int]:
         """Return, for each image and text block with gaps, how many rows have no vector there."""

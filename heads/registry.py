@@ -79,10 +79,10 @@ PRIOR = "prior"
 HEADS: Mapping[str, Family] = {
     PRIOR: Family("class frequencies, or the median; sees no features", 1, _fit_prior, _restore_prior),
     "linear": Family(
-        "logistic or ridge regression, strength chosen on inner folds", 1, _fit_linear, _restore_linear, "strength"
+        "logistic or ridge regression, strength chosen on inner folds", 2, _fit_linear, _restore_linear, "strength"
     ),
     "lightgbm": Family(
-        "gradient-boosted trees, stopped early on inner folds", 1, _fit_boosted, _restore_boosted, "rounds"
+        "gradient-boosted trees, stopped early on inner folds", 2, _fit_boosted, _restore_boosted, "rounds"
     ),
 }
 """Heads import their libraries when they are used, so that reading this dict is quick."""

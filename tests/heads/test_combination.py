@@ -1,6 +1,6 @@
 import pytest
 
-from heads.combination import combinations
+from heads.combination import combinations, fused_columns
 from store import InputError
 
 BLOCKS = ["image:bf@a", "image:bf@b", "text:note@n", "metadata"]
@@ -44,3 +44,11 @@ def test_wanted_combinations_are_kept(wanted, found):
 def test_a_misspelt_part_names_the_nearest():
     with pytest.raises(InputError, match=r"'metdata' fits no block.*Did you mean 'metadata'"):
         combinations(BLOCKS, wanted=["image+metdata"])
+
+
+def test_a_narrow_block_is_repeated_beside_a_wide_one() -> None:
+    slices = {"image": slice(0, 100), "metadata": slice(100, 103)}
+    assert fused_columns(slices, ["image"]).tolist() == list(range(100))
+    fused = fused_columns(slices, ["image", "metadata"]).tolist()
+    assert fused == [*range(100), *[100, 101, 102] * 3]
+    assert fused_columns(slices, []).tolist() == []
