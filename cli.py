@@ -523,6 +523,45 @@ def store_gc(
         )
 
 
+@store_app.command("export", epilog="Example: python cli.py store export --space image:bf@texture --out bf.npz")
+def store_export(
+    space: Annotated[str, typer.Option("--space", help="As extract prints it, or the start of its fingerprint.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")],
+    to: Annotated[str, typer.Option("--to", help="npz, parquet, csv or anndata (a .h5ad).")] = "npz",
+    data: Data = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Write ids, keys and vectors for other tools, rows in dataset order."""
+    from store import export_block
+
+    document = export_block(*open_data(data, store), space, to=to, out=out)
+    if as_json:
+        show(document)
+    else:
+        print(f"{out}: {document['rows']} rows of {document['name']}, {len(document['left_out'])} without a vector")
+    raise typer.Exit(ROWS_LEFT_OUT if document["left_out"] else 0)
+
+
+@store_app.command("import", epilog="Example: python cli.py store import bf.npz")
+def store_import(
+    file: Annotated[Path, typer.Argument(help="A .npz or .parquet with keys and X, as store export writes it.")],
+    space: Annotated[str | None, typer.Option("--space", help="For a file that does not name its space.")] = None,
+    data: Data = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Store the vectors of a file; what is there already stays as it is."""
+    from store import import_vectors
+
+    features = open_store(data, store)
+    found, n_rows = import_vectors(features, file, space=features.find(space) if space else None)
+    if as_json:
+        show({"name": found.name, "fingerprint": found.fingerprint, "rows": n_rows})
+    else:
+        print(f"{n_rows} vectors stored in {found.name} ({found.fingerprint[:12]})")
+
+
 @app.command(epilog="Example: python cli.py finetune")
 def finetune() -> None:
     """Train end to end. Arrives with the fine-tuning work."""

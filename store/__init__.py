@@ -1,9 +1,11 @@
 """Datasets, splits, feature spaces and vectors: what every other layer stands on."""
 
+from store.blocks import BlockSpace, block_names, block_spaces, find_block
 from store.check import PROBLEMS, Problem, check_dataset
 from store.counts import summary
 from store.dataset import Dataset, ImageBlock, ImageRef, MetadataColumn, TextBlock
 from store.errors import InputError, StoreError, did_you_mean
+from store.exchange import export_block, import_vectors
 from store.features import FeatureStore
 from store.folds import inner_folds
 from store.keys import file_key, text_key
@@ -15,6 +17,7 @@ from store.split import Split, make_split, open_split
 from store.task import Task
 
 __all__ = [
+    "BlockSpace",
     "Dataset",
     "DatasetSpec",
     "FeatureSpace",
@@ -30,9 +33,14 @@ __all__ = [
     "StoreError",
     "Task",
     "TextBlock",
+    "block_names",
+    "block_spaces",
     "check_dataset",
     "did_you_mean",
+    "export_block",
     "file_key",
+    "find_block",
+    "import_vectors",
     "inner_folds",
     "load_dataset",
     "make_split",

@@ -9,6 +9,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from store.blocks import find_block_space
+from store.dataset import Dataset
 from store.errors import InputError, StoreError, did_you_mean
 from store.features import FeatureStore
 from store.space import FeatureSpace
@@ -52,6 +54,21 @@ def export_vectors(
             partial.unlink()
         raise InputError(f"cannot write {out}: {error.strerror or error}. Choose another --out") from error
     return {"out": str(out), "rows": len(kept), "left_out": left_out}
+
+
+def export_block(dataset: Dataset, store: FeatureStore, name: str, *, to: str, out: Path) -> dict[str, Any]:
+    """Write a stored space of a dataset, rows in dataset order; as `export_vectors`, with ``name`` and ``fingerprint``.
+
+    Args:
+        dataset: n rows.
+        store: Where the vectors lie.
+        name: As `find_block_space` takes it.
+        to: One of `EXPORTS`.
+        out: The file; replaced if there is one.
+    """
+    full_name, found = find_block_space(dataset, store, name)
+    done = export_vectors(store, found.space, dataset.ids.tolist(), keys=found.keys, to=to, out=out)
+    return {"name": full_name, "fingerprint": found.space.fingerprint} | done
 
 
 def import_vectors(
@@ -147,7 +164,29 @@ def _write_csv(file: Path, space: FeatureSpace, ids: list[str], keys: list[str],
     table.to_csv(file, index=False)
 
 
+def _write_anndata(
+    file: Path, space: FeatureSpace, ids: list[str], keys: list[str], vectors: NDArray[np.float32]
+) -> None:
+    try:
+        import anndata
+    except ImportError as error:
+        raise InputError(
+            "export to anndata needs a package that is not installed: pip install 'embedonce[anndata]', "
+            "or choose another --to"
+        ) from error
+    import pandas as pd
+
+    columns = pd.DataFrame(index=[f"x{column}" for column in range(space.dim)])
+    rows = pd.DataFrame({"key": keys}, index=ids, dtype=object)
+    anndata.AnnData(X=vectors, obs=rows, var=columns, uns={SPACE: space.to_json()}).write_h5ad(file)
+
+
 Writer = Callable[[Path, FeatureSpace, list[str], list[str], NDArray[np.float32]], None]
 Reader = Callable[[Path], tuple[list[str], NDArray[Any], str | None]]
-EXPORTS: dict[str, Writer] = {"npz": _write_npz, "parquet": _write_parquet, "csv": _write_csv}
+EXPORTS: dict[str, Writer] = {
+    "npz": _write_npz,
+    "parquet": _write_parquet,
+    "csv": _write_csv,
+    "anndata": _write_anndata,
+}
 IMPORTS: dict[str, Reader] = {"npz": _read_npz, "parquet": _read_parquet}

@@ -257,3 +257,31 @@ def test_regression_and_conditions_stand_beside_their_baseline(make_dataset: Mak
     assert {entry["kind"] for entry in entries} == {"regression"} and entries[0]["n_rows"] == 12
     assert set(entries[0]["metrics"]) == {"mae", "rmse", "r2", "mape", "median_ae"}
     assert entries[0]["baseline"]["mae"] > 0
+
+
+def test_vectors_are_exported_in_dataset_order_and_come_back(make_dataset: Make, tmp_path: Path) -> None:
+    spec, out = make_dataset(), tmp_path / "bf.npz"
+    name = run_json("extract", "--data", spec)["spaces"][0]["name"]
+    fingerprint = run_json("store", "ls", "--data", spec)["spaces"][0]["fingerprint"]
+    for space in (name, "image@texture", fingerprint[:10]):
+        found = run_json("store", "export", "--data", spec, "--space", space, "--to", "npz", "--out", out)
+        assert (found["name"], found["rows"], found["left_out"]) == (name, 24, [])
+    with np.load(out) as arrays:
+        assert arrays["ids"].tolist() == pd.read_csv(spec.parent / "labels.csv")["sample"].tolist()
+        assert arrays["X"].shape[0] == len(set(arrays["keys"])) == 24 and arrays["X"].dtype == np.float32
+    other = ["--store", tmp_path / "other.zarr"]
+    found = run_json("store", "import", out, *other)
+    assert found == {"name": "image@texture", "fingerprint": fingerprint, "rows": 24}
+    assert run_json("extract", "--data", spec, *other)["spaces"][0]["embedded"] == 0
+    assert run("store", "import", out, *other).stdout.startswith("0 vectors stored in image@texture")
+
+
+def test_an_export_says_which_rows_it_lacks(make_dataset: Make, tmp_path: Path) -> None:
+    spec, out = make_dataset(), tmp_path / "bf.csv"
+    cut_in_half(spec.parent / "images" / "s_400X_05.tif")
+    run("extract", "--data", spec, code=3)
+    words = ["store", "export", "--data", spec, "--space", "image:bf@texture", "--out", out]
+    assert run_json(*words, "--to", "csv", code=3)["left_out"] == ["r05"]
+    assert "23 rows of image:bf@texture, 1 without a vector" in run(*words, "--to", "csv", code=3).stdout
+    assert "Did you mean 'parquet'" in run(*words, "--to", "parket", code=2).stderr
+    assert "Did you mean 'image:bf@texture'" in run(*words, "--space", "image:bf@textur", code=2).stderr

@@ -1,6 +1,8 @@
 """Vectors out to other tools, and back in."""
 
 import hashlib
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from store import FeatureSpace, InputError
-from store.exchange import EXPORTS, IMPORTS, export_vectors, import_vectors
+from store import FeatureSpace, InputError, load_dataset
+from store.exchange import EXPORTS, IMPORTS, export_block, export_vectors, import_vectors
 from store.features import FeatureStore
 
 SPACE = FeatureSpace("image", "texture", 5, "v1", {"size_px": 256}, convert="percentile")
@@ -26,6 +28,13 @@ def store(tmp_path: Path) -> FeatureStore:
     return features
 
 
+@pytest.fixture(params=EXPORTS)
+def to(request: pytest.FixtureRequest) -> str:
+    if request.param == "anndata":
+        pytest.importorskip("anndata", reason="needs the extra [anndata], which does not go with pandas 3")
+    return str(request.param)
+
+
 def export(store: FeatureStore, to: str, out: Path) -> dict[str, object]:
     return export_vectors(store, SPACE, IDS, keys=[KEYS[i] for i in ORDER], to=to, out=out)
 
@@ -34,13 +43,19 @@ def read_back(file: Path) -> tuple[list[str], list[str], np.ndarray]:
     if file.suffix == ".npz":
         with np.load(file) as arrays:
             return arrays["ids"].tolist(), arrays["keys"].tolist(), arrays["X"]
+    if file.suffix == ".anndata":
+        import anndata
+
+        found = anndata.read_h5ad(file)
+        assert FeatureSpace.from_json(found.uns["embedonce_space"]) == SPACE
+        assert found.X.dtype == np.float32
+        return found.obs_names.tolist(), found.obs["key"].tolist(), found.X
     table = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
     if file.suffix == ".parquet":
         return table["id"].tolist(), table["key"].tolist(), np.stack(table["X"].tolist())
     return table["id"].tolist(), table["key"].tolist(), table.iloc[:, 2:].to_numpy(np.float32)
 
 
-@pytest.mark.parametrize("to", EXPORTS)
 def test_rows_are_exported_in_the_order_of_the_ids(store: FeatureStore, tmp_path: Path, to: str) -> None:
     out = tmp_path / f"vectors.{to}"
     assert export(store, to, out) == {"out": str(out), "rows": 5, "left_out": []}
@@ -51,13 +66,33 @@ def test_rows_are_exported_in_the_order_of_the_ids(store: FeatureStore, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["features.zarr", out.name]
 
 
-@pytest.mark.parametrize("to", EXPORTS)
 def test_rows_without_a_vector_are_left_out_and_named(store: FeatureStore, tmp_path: Path, to: str) -> None:
     out = tmp_path / f"vectors.{to}"
     done = export_vectors(store, SPACE, ["a", "b", "c"], keys=[None, KEYS[1], "f" * 64], to=to, out=out)
     assert (done["rows"], done["left_out"]) == (1, ["a", "c"])
     assert read_back(out)[0] == ["b"]
     np.testing.assert_array_equal(read_back(out)[2], X[[1]])
+
+
+def test_a_dataset_is_exported_in_its_own_order(make_dataset: Callable[..., Path], tmp_path: Path) -> None:
+    dataset, space = load_dataset(make_dataset()), replace(SPACE, convert="percentile_stretch")
+    features, keys = FeatureStore(tmp_path / "features.zarr"), dataset.images["bf"].keys()
+    present = [key for key in keys[::-1] if key is not None and key != keys[5]]
+    features.write(space, present, X[: len(present)])
+    done = export_block(dataset, features, "image@texture", to="npz", out=tmp_path / "x.npz")
+    assert (done["name"], done["fingerprint"]) == ("image:bf@texture", space.fingerprint)
+    assert (done["rows"], done["left_out"]) == (len(present), ["r05"])
+    ids, found_keys, found = read_back(tmp_path / "x.npz")
+    assert ids == [row for row in dataset.ids if row != "r05"]
+    assert found_keys == present[::-1]
+    np.testing.assert_array_equal(found, X[: len(present)][::-1])
+
+
+def test_a_missing_package_is_named(store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "anndata", None)
+    with pytest.raises(InputError, match=r"not installed: pip install 'embedonce\[anndata\]', or choose another --to"):
+        export(store, "anndata", tmp_path / "x.h5ad")
+    assert not list(tmp_path.glob("x.h5ad*"))
 
 
 @pytest.mark.parametrize("to", IMPORTS)
@@ -106,7 +141,7 @@ def test_bad_files_are_refused_in_one_line(store: FeatureStore, tmp_path: Path) 
 
 
 def test_bad_targets_are_refused_in_one_line(store: FeatureStore, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"expected npz, parquet, csv\. Did you mean 'parquet'"):
+    with pytest.raises(InputError, match=r"expected npz, parquet, csv, anndata. Did you mean 'parquet'"):
         export(store, "parket", tmp_path / "x")
     with pytest.raises(InputError, match=r"cannot write .*no/x\.npz"):
         export(store, "npz", tmp_path / "no" / "x.npz")

@@ -1,0 +1,99 @@
+"""Which stored spaces belong to which block of a dataset, and what they are called there."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from store.dataset import Dataset, ImageBlock, TextBlock
+from store.errors import InputError, did_you_mean
+from store.features import FeatureStore
+from store.space import FeatureSpace
+
+
+@dataclass(frozen=True)
+class BlockSpace:
+    """A space's place in a dataset.
+
+    Attributes:
+        block: The image or text block, such as ``image:bf``.
+        space: A space that fits the block and holds some of it.
+        keys: n content keys in row order, None where a row has no content.
+    """
+
+    block: str
+    space: FeatureSpace
+    keys: Sequence[str | None]
+
+
+def block_names(dataset: Dataset) -> list[str]:
+    """Return the image and text blocks of a dataset, as ``image:bf`` and ``text:notes``."""
+    return [f"image:{name}" for name in dataset.images] + [f"text:{name}" for name in dataset.texts]
+
+
+def find_block(dataset: Dataset, name: str) -> ImageBlock | TextBlock:
+    """Return a block by its name as `block_names` has it.
+
+    Raises:
+        InputError: The dataset has no such block.
+    """
+    modality, _, short = name.partition(":")
+    kinds: Mapping[str, Mapping[str, ImageBlock | TextBlock]] = {"image": dataset.images, "text": dataset.texts}
+    if short not in kinds.get(modality, {}):
+        raise InputError(f"block {name!r} is needed, this dataset has {', '.join(block_names(dataset)) or 'none'}")
+    return kinds[modality][short]
+
+
+def block_spaces(dataset: Dataset, store: FeatureStore) -> dict[str, BlockSpace]:
+    """Return what is stored of a dataset, by its place there: ``image:bf@efficientnet_b0``.
+
+    A space fits a block when its modality, pixel conversion and crop are the block's and its view is plain; it is
+    listed when it holds a vector of the block, for a store may serve several datasets. Spaces of one encoder are told
+    apart by the start of their fingerprint, as in ``image:bf@efficientnet_b0#1f00ba12``.
+    """
+    spaces, found = store.spaces(), {}
+    for block in block_names(dataset):
+        fitting = _fitting_spaces(find_block(dataset, block), spaces)
+        if not fitting:
+            continue  # hash no file for nothing
+        keys = find_block(dataset, block).keys()
+        content = [key for key in keys if key is not None]
+        begun = [space for space in fitting if store.present(space, content).any()]
+        times = Counter(space.encoder for space in begun)
+        for space in sorted(begun, key=lambda s: (s.encoder, s.fingerprint)):
+            suffix = f"#{space.fingerprint[:8]}" if times[space.encoder] > 1 else ""
+            found[f"{block}@{space.encoder}{suffix}"] = BlockSpace(block, space, keys)
+    return found
+
+
+def find_block_space(dataset: Dataset, store: FeatureStore, name: str) -> tuple[str, BlockSpace]:
+    """Return a stored space of a dataset and its full name there.
+
+    Args:
+        dataset: n rows.
+        store: What is stored.
+        name: Its name in the dataset (``image:bf@texture``), its name in the store (``image@texture``) where one block
+            fits it, or the start of its fingerprint.
+
+    Raises:
+        InputError: None fits, or several; the message names them.
+    """
+    known = block_spaces(dataset, store)
+    if name in known:
+        return name, known[name]
+    fits = [full for full, at in known.items() if name in (at.space.name, full.partition("#")[0])]
+    fits = fits or [full for full, at in known.items() if name and at.space.fingerprint.startswith(name)]
+    if len(fits) == 1:
+        return fits[0], known[fits[0]]
+    listed = ", ".join(f"{full} ({known[full].space.fingerprint[:12]})" for full in fits or known) or "nothing yet"
+    if fits:
+        raise InputError(f"space {name!r} is {len(fits)} in this dataset: {listed}. Give one of these names")
+    hint = did_you_mean(name, list(known))
+    raise InputError(f"of this dataset the store {store.url} has no space {name!r}.{hint} It holds: {listed}")
+
+
+def _fitting_spaces(block: ImageBlock | TextBlock, spaces: Sequence[FeatureSpace]) -> list[FeatureSpace]:
+    modality = "text" if isinstance(block, TextBlock) else "image"
+    plain = [space for space in spaces if space.modality == modality and space.view == "plain"]
+    if isinstance(block, TextBlock):
+        return plain
+    return [s for s in plain if (s.convert, s.crop_bottom_px) == (block.convert, block.crop_bottom_px)]
