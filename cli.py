@@ -310,12 +310,12 @@ def show_entries(entries: Sequence[dict[str, Any]]) -> None:
                 row["head"],
                 row["split"],
                 f"{number(row['value'])} [{number(row['low'])}, {number(row['high'])}]",
-                number(row["baseline"]),
+                row["standing"],
                 "reused" if row["is_reused"] else f"{row['seconds']:.2f}",
             ]
             for row in rows
         ]
-        show_table(task, ["blocks", "head", "scored on", rows[0]["metric"], "baseline", "seconds"], cells)
+        show_table(task, ["blocks", "head", "scored on", rows[0]["metric"], "against baseline", "seconds"], cells)
         print(f"  best: {rows[0]['verdict']}\n")
 
 

@@ -119,11 +119,22 @@ def _row(entry: Entry) -> dict[str, Any]:
         **entry["metrics"][name],
         "baseline": entry["baseline"][name],
         "beats_baseline": entry["beats_baseline"],
+        "standing": _standing(entry),
         "verdict": entry["verdict"],
         "split": entry["split"],
         "seconds": entry["seconds"],
         "is_reused": entry.get("is_reused", False),
     }
+
+
+def _standing(entry: Entry) -> str:
+    """Return in a word how the features stand to the baseline, by the paired interval of the difference."""
+    if entry["head"] == PRIOR:
+        return ""
+    if entry["beats_baseline"]:
+        return "better"
+    high = entry["difference"]["high"]
+    return "worse" if high is not None and high < 0 else "not told apart"
 
 
 def _badness(entry: Entry) -> float:
