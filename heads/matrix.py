@@ -1,6 +1,5 @@
 """The matrix heads are fitted on: the stored vectors of every image and text block, and the metadata columns."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +9,17 @@ from numpy.typing import NDArray
 
 from heads.combination import fused_columns
 from store import (
+    BlockSpace,
     Dataset,
     FeatureSpace,
     FeatureStore,
-    ImageBlock,
     InputError,
     MetadataColumn,
     StoreError,
-    TextBlock,
+    block_names,
+    block_spaces,
     did_you_mean,
+    find_block,
 )
 
 METADATA = "metadata"
@@ -64,7 +65,7 @@ class FeatureMatrix:
 def load_matrix(dataset: Dataset, store: FeatureStore, *, backbones: Sequence[str] | None = None) -> FeatureMatrix:
     """Return all that is stored for a dataset's blocks, and its metadata.
 
-    A space fits a block when its modality, pixel conversion and crop are the block's and its view is plain.
+    Which spaces fit which block, and their names: `block_spaces`.
 
     Args:
         dataset: n rows.
@@ -74,17 +75,11 @@ def load_matrix(dataset: Dataset, store: FeatureStore, *, backbones: Sequence[st
     Raises:
         InputError: Nothing was extracted, some rows are not extracted yet, or no such backbone.
     """
-    fitting = {block: _fitting_spaces(dataset, block, store.spaces()) for block in _block_names(dataset)}
-    kept = _only(fitting, backbones)
-    found: dict[str, FeatureSpace] = {}
-    vectors: dict[str, NDArray[np.float32]] = {}
-    for block, spaces in kept.items():
-        keys = _block_keys(dataset, block)
-        begun = [space for space in spaces if _is_begun(store, space, keys)]
-        for name, space in _named(block, begun).items():
-            found[name] = space
-            vectors[name] = _read(store, space, keys, where=name)
-    absent = tuple(block for block in kept if not any(name.startswith(f"{block}@") for name in found))
+    kept = _only(block_spaces(dataset, store), backbones)
+    found = {name: at.space for name, at in kept.items()}
+    vectors = {name: _read(store, at.space, at.keys, where=name) for name, at in kept.items()}
+    begun = {at.block for at in kept.values()}
+    absent = tuple(block for block in block_names(dataset) if block not in begun)
     if absent and not found:
         raise InputError(f"nothing is extracted for {', '.join(absent)}: run extract first")
     return _assemble(dataset, vectors, found, store, columns=None, absent=absent)
@@ -108,7 +103,7 @@ def load_matrix_like(
     """
     vectors = {}
     for name, space in spaces.items():
-        keys = _block_keys(dataset, name.split("@")[0])
+        keys = find_block(dataset, name.split("@")[0]).keys()
         vectors[name] = _read(store, space, keys, where=name)
     return _assemble(dataset, vectors, spaces, store, columns=columns)
 
@@ -199,56 +194,17 @@ def _transformed(column: MetadataColumn) -> NDArray[np.float32]:
     return np.log(values).astype(np.float32)
 
 
-def _block_names(dataset: Dataset) -> list[str]:
-    return [f"image:{name}" for name in dataset.images] + [f"text:{name}" for name in dataset.texts]
-
-
-def _block(dataset: Dataset, name: str) -> ImageBlock | TextBlock:
-    modality, _, short = name.partition(":")
-    blocks: Mapping[str, ImageBlock | TextBlock] = dataset.images if modality == "image" else dataset.texts
-    if short not in blocks:
-        raise InputError(f"block {name!r} is needed, this dataset has {', '.join(_block_names(dataset)) or 'none'}")
-    return blocks[short]
-
-
-def _block_keys(dataset: Dataset, name: str) -> list[str | None]:
-    return _block(dataset, name).keys()
-
-
-def _fitting_spaces(dataset: Dataset, name: str, spaces: Sequence[FeatureSpace]) -> list[FeatureSpace]:
-    block, modality = _block(dataset, name), name.partition(":")[0]
-    spaces = [space for space in spaces if space.modality == modality and space.view == "plain"]
-    if isinstance(block, TextBlock):
-        return spaces
-    return [s for s in spaces if (s.convert, s.crop_bottom_px) == (block.convert, block.crop_bottom_px)]
-
-
-def _only(fitting: Mapping[str, list[FeatureSpace]], backbones: Sequence[str] | None) -> dict[str, list[FeatureSpace]]:
+def _only(stored: dict[str, BlockSpace], backbones: Sequence[str] | None) -> dict[str, BlockSpace]:
     if backbones is None:
-        return dict(fitting)
-    known = sorted({space.encoder for spaces in fitting.values() for space in spaces})
+        return stored
+    known = sorted({at.space.encoder for at in stored.values()})
     for backbone in backbones:
         if backbone not in known:
             raise InputError(
                 f"backbone {backbone!r} is not extracted for this dataset; there is {', '.join(known) or 'none'}."
                 f"{did_you_mean(backbone, known)} Run extract --backbone {backbone} first."
             )
-    return {block: [s for s in spaces if s.encoder in backbones] for block, spaces in fitting.items()}
-
-
-def _named(block: str, spaces: Sequence[FeatureSpace]) -> dict[str, FeatureSpace]:
-    """Return the spaces by their place in the dataset, told apart by fingerprint where the encoder's name does not."""
-    times = Counter(space.encoder for space in spaces)
-    named = {
-        f"{block}@{space.encoder}" + (f"#{space.fingerprint[:8]}" if times[space.encoder] > 1 else ""): space
-        for space in spaces
-    }
-    return dict(sorted(named.items()))
-
-
-def _is_begun(store: FeatureStore, space: FeatureSpace, keys: Sequence[str | None]) -> bool:
-    """Tell whether a space has anything of this block: a store may serve several datasets."""
-    return bool(store.present(space, [key for key in keys if key is not None]).any())
+    return {name: at for name, at in stored.items() if at.space.encoder in backbones}
 
 
 def _read(store: FeatureStore, space: FeatureSpace, keys: Sequence[str | None], *, where: str) -> NDArray[np.float32]:
