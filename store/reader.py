@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from store.condition import evaluate
 from store.dataset import Dataset, ImageBlock, ImageRef, MetadataColumn, TextBlock
 from store.errors import InputError, did_you_mean
+from store.scale import read_scales
 from store.spec import Column, DatasetSpec, ImageSpec, MetadataSpec, TaskSpec, TextSpec, read_spec
 from store.table import missing_cells, read_table, to_number, to_text
 from store.task import Task
+from store.units import nm_per
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 MAX_INTEGER_CLASSES = 20
@@ -97,6 +99,7 @@ class _Reader:
     def __init__(self, spec: DatasetSpec, table: pd.DataFrame, folder: Path, root: Path) -> None:
         self.spec, self.table, self.folder, self.root = spec, table, folder, root
         self.problems: list[str] = []
+        self.images: dict[str, ImageBlock] = {}
         self.ids = np.arange(len(table)).astype(str)
 
     def dataset(self, *, given_split: NDArray[np.str_] | None) -> Dataset:
@@ -168,7 +171,8 @@ class _Reader:
         first = next((ref.path for ref in refs if ref), None)
         if first and not any(ref.path.exists() for ref in refs if ref):
             raise InputError(f"none of its files exists, {first} for one; correct root, folder or column")
-        return ImageBlock(name, refs, spec.convert, spec.crop_bottom_px)
+        self.images[name] = ImageBlock(name, refs, spec.convert, spec.crop_bottom_px)
+        return self.images[name]
 
     def image_ref(self, base: Path, text: str | None, page: int | None) -> ImageRef | None:
         if text is None:
@@ -191,12 +195,17 @@ class _Reader:
         return [text and Path(text.rpartition("#")[0] or text).name for text in to_text(self.column(spec.column))]
 
     def metadata(self, name: str, spec: MetadataSpec) -> MetadataColumn:
+        if spec.tag is not None:
+            block = self.images.get(spec.image or next(iter(self.spec.images)))
+            scales = read_scales(block.refs, spec.tag) if block else np.empty(0)  # a block that failed is reported
+            return MetadataColumn(name, "numeric", scales, spec.transform)
         cells = self.matches(spec) if spec.column is None else self.column(spec.column)
         if spec.kind == "categorical" or (spec.kind is None and not _is_numeric(cells)):
-            if spec.transform == "log":
-                raise InputError("transform = 'log' needs numbers, and the column has none" + _first_word(cells))
+            if spec.transform == "log" or spec.unit is not None:
+                wish = "transform = 'log'" if spec.transform == "log" else f"unit = {spec.unit!r}"
+                raise InputError(f"{wish} needs numbers, and the column has none{_first_word(cells)}")
             return MetadataColumn(name, "categorical", to_text(cells))
-        values = self.numbers(cells)
+        values = self.numbers(cells) * (nm_per(spec.unit) or 1.0)
         if spec.transform == "log" and (low := values <= 0).any():
             raise InputError(f"transform = 'log' needs values above 0; {self.rows(low)} have not")
         return MetadataColumn(name, "numeric", values, spec.transform)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from store.errors import InputError, did_you_mean
+from store.units import NM_PER_UNIT, nm_per
 
 Column = str | int
 """A column's name, or its position counted from 0."""
@@ -54,21 +55,37 @@ class TextSpec(_Part):
 
 
 class MetadataSpec(_Part):
-    """``[metadata.NAME]``: a number or a category, from a column or from a pattern in the file name."""
+    """``[metadata.NAME]``: a number or a category, from a column, a pattern in the file name, or the image's tags."""
 
     column: Column | None = None
     pattern: str | None = None
+    tag: Literal["nm_per_px", "magnification"] | None = None
+    """Read from what the microscope or ImageJ wrote into the image file (`store.scale`)."""
     image: str | None = None
-    """The image block whose file name `pattern` reads; the first block when left out."""
+    """The image block whose file name `pattern` reads, or whose file `tag` reads; the first block when left out."""
     kind: Literal["numeric", "categorical"] | None = None
+    unit: str | None = None
+    """Unit of length of a column or pattern; the values become nm."""
     transform: Literal["none", "log"] = "none"
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.column is None) == (self.pattern is None):
-            raise ValueError("needs either column or pattern")
+        if sum(source is not None for source in (self.column, self.pattern, self.tag)) != 1:
+            raise ValueError("needs one of column, pattern and tag")
+        if self.kind == "categorical" and self.tag is not None:
+            raise ValueError("a tag is a number, not a category")
         if self.kind == "categorical" and self.transform != "none":
             raise ValueError("transform is for numeric metadata")
+        return self
+
+    @model_validator(mode="after")
+    def _known_unit(self) -> Self:
+        if self.unit is None:
+            return self
+        if self.tag is not None or self.kind == "categorical":
+            raise ValueError("unit is for numeric metadata from a column or pattern; a tag is in nm already")
+        if nm_per(self.unit) is None:
+            raise ValueError(f"unit {self.unit!r} is not one of {', '.join(NM_PER_UNIT)}")
         return self
 
 
@@ -139,8 +156,8 @@ class DatasetSpec(_Part):
         for part, name, block in blocks:
             if block is not None and block not in self.images:
                 raise ValueError(f"[{part}.{name}] names image block {block!r}{_known(self.images, block)}")
-        if not self.images and any(meta.pattern is not None for meta in self.metadata.values()):
-            raise ValueError("a metadata pattern reads file names, and there is no [images.NAME]")
+        if not self.images and any(meta.column is None for meta in self.metadata.values()):
+            raise ValueError("a metadata pattern or tag reads image files, and there is no [images.NAME]")
         return self
 
 
