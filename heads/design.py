@@ -25,21 +25,24 @@ class Design:
         rows: Training rows of X, m of them.
         weight: Sample weight of each, ``(m,)``.
         standard: The fold's standardisation.
-        basis: ``(d, r)``, orthonormal columns: coefficients of standardised columns are ``basis @ coordinates``.
+        axes: Factors whose product ``(d, r)`` has the principal axes as columns; kept apart where that is less work.
         spectrum: ``(r,)``: sum of squares of the training rows along each axis.
-        coordinates: ``(m, r + 1)``: standardised rows times basis; the last column is 1, for the intercept.
+        coordinates: ``(m, r + 1)``: standardised rows times axes; the last column is 1, for the intercept.
     """
 
     rows: Index
     weight: Float
     standard: Standardiser
-    basis: Float
+    axes: tuple[Float, ...]
     spectrum: Float
     coordinates: NDArray[Any]
 
-    def project(self, X: NDArray[Any]) -> Float:
-        """Coordinates of raw rows ``(m, d)``, float64 ``(m, r + 1)``."""
-        return _with_ones(self.standard.apply(X) @ self.basis)
+    def coefficients(self, V: Float) -> tuple[Float, Float]:
+        """Coefficients ``(k, d)`` of standardised columns, and intercepts ``(k,)``, of parameters ``(k, r + 1)``."""
+        rotated = V[:, :-1]
+        for factor in reversed(self.axes):
+            rotated = rotated @ factor.T
+        return rotated, V[:, -1].copy()
 
     @cached_property
     def is_uniform(self) -> bool:
@@ -62,15 +65,15 @@ def make_design(X: NDArray[Any], rows: Index, weight: Float, standard: Standardi
     for part in _parts(X, rows):
         coordinates[start : start + len(part)] = _with_ones(standard.apply(X[part]) @ basis)
         start += len(part)
-    return Design(rows, weight, standard, basis, spectrum, coordinates)
+    return Design(rows, weight, standard, (basis,), spectrum, coordinates)
 
 
 def _from_rows(X: NDArray[Any], rows: Index, weight: Float, standard: Standardiser) -> Design:
     """Fewer rows than columns: the axes come from the rows' inner products."""
     Z = standard.apply(X[rows])
     spectrum, vectors = _principal(Z @ Z.T, len(rows))
-    basis = (Z.T @ vectors) / np.sqrt(spectrum)
-    return Design(rows, weight, standard, basis, spectrum, _with_ones(vectors * np.sqrt(spectrum)))
+    root = np.sqrt(spectrum)
+    return Design(rows, weight, standard, (Z.T, vectors / root), spectrum, _with_ones(vectors * root))
 
 
 def _principal(gram: Float, n_rows: int) -> tuple[Float, Float]:

@@ -28,7 +28,6 @@ ABSENT = 1e-6  # probability of a class that no training row has: next to nothin
 MAX_LOSS = -np.log(np.finfo(np.float64).eps)  # of one row; where scikit-learn's log_loss clips
 WINDOW_CELLS = 2**26  # numbers of the designs held at once
 BATCH_CELLS = 2**22  # numbers of the coordinates solved together
-ROUGH_CELLS = 2**20  # from here on, steps are found in float32
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -236,9 +235,7 @@ def _solve_logistic(batch: Sequence[tuple[Fit, Design]]) -> list[Float]:
         label = np.unique(fit.job.y[fit.rows], return_inverse=True)[1]
         Y[g, :, 0, :m] = label if k == 1 else label == np.arange(k)[:, None]
         weight[g, :, :m] = fit.strengths[:, None] * design.weight
-    V = solve_logistic(
-        Problems(T, T.astype(np.float64 if T.size < ROUGH_CELLS else np.float32, copy=False), Y, weight)
-    ).transpose(0, 2, 1, 3)
+    V = solve_logistic(Problems(T, T.astype(np.float32, copy=False), Y, weight)).transpose(0, 2, 1, 3)
     used = [np.r_[: design.coordinates.shape[1] - 1, -1] for _, design in batch]
     full = np.concatenate([-V / 2, V / 2], axis=2) if k == 1 else V
     return [full[g][..., used[g]] for g in range(len(batch))]
@@ -270,7 +267,9 @@ def _losses(X: NDArray[np.float32], solved: Solved) -> Float:
     fit, design, V = solved
     if not len(fit.score_rows):
         return np.full(len(V), np.nan)
-    outputs = design.project(X[fit.score_rows]) @ V.transpose(0, 2, 1)
+    coef, intercept = design.coefficients(V.reshape(-1, V.shape[2]))
+    outputs = design.standard.apply(X[fit.score_rows]) @ coef.T + intercept
+    outputs = outputs.reshape(len(outputs), *V.shape[:2]).swapaxes(0, 1)
     measure = _log_loss if fit.job.kind == "classification" else _squared_error
     return np.asarray(np.average(measure(fit, design, outputs), axis=1, weights=fit.job.weight(fit.score_rows)))
 
@@ -295,7 +294,7 @@ def _squared_error(fit: Fit, design: Design, outputs: Float) -> Float:
 def _coefficients(solved: Solved) -> tuple[Fit, Standardiser, Float, Float]:
     """Coefficients ``(k, d)`` of standardised columns and intercepts ``(k,)`` of a fit with one strength."""
     fit, design, V = solved
-    return fit, design.standard, V[0, :, :-1] @ design.basis.T, V[0, :, -1].copy()
+    return fit, design.standard, *design.coefficients(V[0])
 
 
 def _head(fit: Fit, standard: Standardiser, coef: Float, intercept: Float, scores: Float) -> LinearHead:

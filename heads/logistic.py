@@ -9,21 +9,21 @@ Shape letters: g folds in the batch, k logit columns (1 for two classes, else c)
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.curvature import Dense, Diagonal, Hessian, Inverse, Problems, RowSpace
+from heads.curvature import Diagonal, Factor, Hessian, Inverse, Problems, choose_factor
 from heads.head import Float
 
 MAX_NEWTON = 100
-MAX_CG = 400
-EASY_CG = 12  # conjugate-gradient steps per Newton step up to which the diagonal preconditioner is kept
+MAX_CG = 1000
+EASY_CG = 15  # conjugate-gradient steps per Newton step up to which the diagonal preconditioner is kept
 REFRESH_CG = 8  # steps per Newton step from which an old factor is replaced
-STEP_TOLERANCE = 1e-3  # largest change of a training logit in the last Newton step
-LAST_FORCING = 0.01  # relative residual of a Newton step near the optimum; the error left is about the product of both
-FIRST_FORCING = 0.3
+TOLERANCE = 1e-4  # on training logits: last Newton step times its relative error (the residual's, or the step's own)
+FIRST_FORCING, HARD_FORCING, LAST_FORCING = 0.3, 0.1, 0.01  # relative residuals of a step: first, by factors, last
+PRECISE_CELLS = 2**20  # up to this many coordinates, factors are float64
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,10 @@ def solve_logistic(problems: Problems) -> Float:
         Parameters ``(g, k, s, r)``; the last coordinate is the intercept.
     """
     solution = _prior(problems)
-    n_easy = _solve_easy(problems, solution)
-    inverse: Inverse | None = None
-    for s in range(n_easy, solution.shape[2]):
-        one = problems.select(np.arange(len(solution)), np.array([s]))
-        starts = [solution[:, :, [s]]]
-        if s > 0:
-            starts.append(solution[:, :, [s - 1]])
-        if s > 1:
-            starts.append(2 * solution[:, :, [s - 1]] - solution[:, :, [s - 2]])
-        solution[:, :, [s]], inverse = _solve_hard(one, starts, inverse)
+    factor = choose_factor(problems)
+    n_easy = _solve_easy(problems, solution, MAX_CG if factor is None else EASY_CG)
+    if factor is not None:
+        _solve_hard(problems, solution, n_easy, factor)
     return solution
 
 
@@ -65,86 +59,89 @@ def _prior(problems: Problems) -> Float:
     return solution
 
 
-def _solve_easy(problems: Problems, solution: Float) -> int:
-    """Solve in place, all strengths together, what a diagonal preconditioner can; returns how many that are."""
+def _solve_easy(problems: Problems, solution: Float, limit: int) -> int:
+    """Solve in place, all strengths together, what a diagonal preconditioner can; returns how many that are.
+
+    Where it takes more than `limit` steps, it is not the right one for that strength, nor for weaker penalties.
+    """
     n_easy = solution.shape[2]
     strengths, folds = np.arange(n_easy), np.arange(len(solution))
     point = _evaluate(problems, solution)
-    last_step = np.full(point.objective.shape, np.inf)
+    forcing = np.full(point.objective.shape, FIRST_FORCING)
     for _ in range(MAX_NEWTON):
         hessian = Hessian(problems, point.P)
-        gradient = _gradient(problems, point)
-        step, left = _conjugate_gradients(hessian, Diagonal(hessian), -gradient, _forcing(last_step), EASY_CG)
-        point, last_step = _line_search(problems, point, gradient, step)
+        point, error, left = _newton(point, hessian, Diagonal(hessian), forcing, limit)
         solution[:, :, strengths] = point.V
-        hard = left.any(axis=0)
-        n_easy = min([n_easy, *strengths[hard]])
-        going = (last_step > STEP_TOLERANCE).any(axis=0) & (strengths < n_easy)
-        if not going.any():
+        n_easy = min([n_easy, *strengths[left.any(axis=0)]])
+        keep = np.flatnonzero((error > TOLERANCE).any(axis=0) & (strengths < n_easy))
+        if not len(keep):
             break
-        keep = np.flatnonzero(going)
-        strengths, last_step = strengths[keep], last_step[:, keep]
-        problems, point = problems.select(folds, keep), _select(point, folds, keep)
+        forcing = np.clip(error / forcing, LAST_FORCING, FIRST_FORCING)[:, keep]
+        strengths, problems, point = strengths[keep], problems.select(folds, keep), _select(point, folds, keep)
     return int(n_easy)
 
 
-def _solve_hard(problems: Problems, starts: Sequence[Float], inverse: Inverse | None) -> tuple[Float, Inverse]:
-    """Solve one strength from the best of `starts`, with a factor that may be left from the strength before."""
-    points = [_evaluate(problems, start) for start in starts]
-    best = np.argmin([point.objective[:, 0] for point in points], axis=0)
-    point = _evaluate(problems, np.stack([starts[b][g] for g, b in enumerate(best)]))
-    last_step = np.full(point.objective.shape, np.inf)
-    for _ in range(MAX_NEWTON):
-        if inverse is None:
-            inverse = _factor(problems, point.P)
-        gradient = _gradient(problems, point)
-        hessian = Hessian(problems, point.P)
-        step, left = _conjugate_gradients(hessian, inverse, -gradient, _forcing(last_step), REFRESH_CG)
-        if left.any():
-            inverse = None
-        point, last_step = _line_search(problems, point, gradient, step)
-        if not left.any() and (last_step <= STEP_TOLERANCE).all():
-            break
-    return point.V, inverse or _factor(problems, point.P)
+def _solve_hard(problems: Problems, solution: Float, first: int, factor: Factor) -> None:
+    """Solve in place the strengths from `first` on, each from the best start known; factors are kept while good."""
+    inverse: Inverse | None = None
+    for s in range(first, solution.shape[2]):
+        one = problems.select(np.arange(len(solution)), np.array([s]))
+        one = replace(one, rough=one.T) if one.T.size <= PRECISE_CELLS else one
+        before = [solution[:, :, [i]] for i in range(max(0, s - 2), s)]
+        extrapolated = [2 * before[1] - before[0]] if len(before) == 2 else []
+        point = _best(one, [solution[:, :, [s]], *before[-1:], *extrapolated])
+        forcing = np.full(point.objective.shape, HARD_FORCING)
+        for _ in range(MAX_NEWTON):
+            hessian = Hessian(one, point.P)
+            inverse = inverse or factor(one, point.P)
+            point, error, left = _newton(point, hessian, inverse, forcing, REFRESH_CG)
+            if left.any():
+                inverse = None
+            elif (error <= TOLERANCE).all():
+                break
+            forcing = np.clip(error / forcing, LAST_FORCING, HARD_FORCING)
+        solution[:, :, [s]] = point.V
 
 
-def _factor(problems: Problems, P: Float) -> Inverse:
-    """The cheaper of the two exact inverses."""
-    _, n_logits, _, n_coordinates = problems.shape
-    fits_rows = n_logits > 1 and problems.T.shape[1] <= n_coordinates
-    return RowSpace(problems, P) if fits_rows else Dense(problems, P)
+def _newton(
+    point: Point, hessian: Hessian, inverse: Inverse, forcing: Float, limit: int
+) -> tuple[Point, Float, NDArray[np.bool_]]:
+    """One damped Newton step.
 
-
-def _forcing(last_step: Float) -> Float:
-    return np.clip(last_step, LAST_FORCING, FIRST_FORCING)
-
-
-def _select(point: Point, folds: NDArray[np.intp], strengths: NDArray[np.intp]) -> Point:
-    pick = (folds[:, None], slice(None), strengths)
-    cut = [np.moveaxis(a[pick], 2, 1) for a in (point.V, point.F, point.P)]
-    return Point(cut[0], cut[1], cut[2], point.objective[np.ix_(folds, strengths)])
-
-
-def _gradient(problems: Problems, point: Point) -> Float:
-    """Gradient of the objectives, ``(g, k, s, r)``."""
+    Returns:
+        The new point, an estimate ``(g, s)`` of the error left in training logits, and which steps were cut short.
+    """
+    problems = hessian.problems
     gradient = _pull(problems, problems.weight[:, None] * (point.P - problems.Y))
     gradient[..., :-1] += point.V[..., :-1]
-    return gradient
+    step, left = _conjugate_gradients(hessian, inverse, -gradient, forcing, limit)
+    new = _line_search(problems, point, step, np.einsum("gksr,gksr->gs", gradient, step))
+    moved = (np.abs(new.F - point.F) * (problems.weight > 0)[:, None]).max(axis=(1, 3))
+    return new, moved * np.maximum(moved, forcing), left
 
 
-def _line_search(problems: Problems, point: Point, gradient: Float, step: Float) -> tuple[Point, Float]:
-    """Go along `step` until the objective falls enough; returns where, and the largest change of a logit ``(g, s)``."""
-    slope = np.einsum("gksr,gksr->gs", gradient, step)
+def _line_search(problems: Problems, point: Point, step: Float, slope: Float) -> Point:
+    """Go along `step` until the objective falls enough for its `slope`, ``(g, s)``."""
     length = np.ones(slope.shape)
     while True:
         new = _evaluate(problems, point.V + length[:, None, :, None] * step)
         allowed = point.objective + 1e-4 * length * slope + 1e-12 * np.abs(point.objective)
         too_long = (new.objective > allowed) & (length > 1e-6)
         if not too_long.any():
-            break
+            return new
         length = np.where(too_long, length / 2, length)
-    change = np.abs(new.F - point.F) * (problems.weight > 0)[:, None]
-    return new, change.max(axis=(1, 3))
+
+
+def _best(problems: Problems, starts: Sequence[Float]) -> Point:
+    """The start of least objective, fold by fold, for one strength."""
+    objectives = [_evaluate(problems, start).objective[:, 0] for start in starts]
+    return _evaluate(problems, np.stack([starts[b][g] for g, b in enumerate(np.argmin(objectives, axis=0))]))
+
+
+def _select(point: Point, folds: NDArray[np.intp], strengths: NDArray[np.intp]) -> Point:
+    pick = (folds[:, None], slice(None), strengths)
+    cut = [np.moveaxis(a[pick], 2, 1) for a in (point.V, point.F, point.P)]
+    return Point(cut[0], cut[1], cut[2], point.objective[np.ix_(folds, strengths)])
 
 
 def _evaluate(problems: Problems, V: Float) -> Point:

@@ -272,7 +272,7 @@ def test_many_windows_and_batches_equal_one(monkeypatch):
 
 
 def test_large_folds_in_float32_still_agree_with_the_tight_solution(monkeypatch):
-    monkeypatch.setattr(linear, "ROUGH_CELLS", 0)
+    monkeypatch.setattr("heads.logistic.PRECISE_CELLS", 0)
     monkeypatch.setattr("heads.design.FLOAT64_CELLS", 0)
     monkeypatch.setattr("heads.curvature.CHUNK", 32)
     X, latent = matrix(200, 20)
