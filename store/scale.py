@@ -82,8 +82,8 @@ def read_scales(refs: Sequence[ImageRef | None], tag: Tag) -> NDArray[np.float64
     if all(value is None for value in values):
         example = f", {distinct[0].path.name} for one" if distinct else ""
         raise InputError(
-            f"none of {len(distinct)} images states its {tag}{example}: looked for {', '.join(SOURCES)} metadata in the "
-            "file, and for Hitachi's text file beside it (dots per inch are no scale). Use column or pattern instead"
+            f"none of {len(distinct)} images states its {tag}{example}: looked for {', '.join(SOURCES)} metadata in "
+            "the file, and for Hitachi's text file beside it (dots per inch are no scale); use column or pattern"
         )
     return np.array([math.nan if value is None else value for value in values])
 
