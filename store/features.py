@@ -24,13 +24,16 @@ class FeatureStore:
     """Vectors by space and content key, in a local folder or at any fsspec URL.
 
     Local stores take any number of readers and writers at once. At other URLs there is no lock: one writer at a time.
-    Nothing is made before the first write.
+    Nothing is made before the first write. `storage_options` are fsspec's, such as ``endpoint_url``; by default the
+    environment decides (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``).
     """
 
-    def __init__(self, url: str | Path, *, read_only: bool = False) -> None:
+    def __init__(
+        self, url: str | Path, *, read_only: bool = False, storage_options: Mapping[str, Any] | None = None
+    ) -> None:
         self.url = str(url)
         self.read_only = read_only
-        self._files = open_files(url)
+        self._files = open_files(url, storage_options)
         self._opened: dict[str, SpaceArrays] = {}
         self._is_checked = False
 

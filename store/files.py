@@ -5,12 +5,12 @@ import io
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from store.errors import InputError, StoreError
+from store.errors import StoreError
 from store.locks import file_lock
 
 PARTIAL = ".partial"
@@ -46,11 +46,13 @@ class Files(Protocol):
         """Hold an exclusive lock between threads and processes."""
 
 
-def open_files(url: str | Path) -> Files:
-    """Return the files at a path or URL; nothing is made or read yet."""
+def open_files(url: str | Path, options: Mapping[str, Any] | None = None) -> Files:
+    """Return the files at a path or URL; nothing is made or read yet. `options` are fsspec's storage options."""
     text = str(url)
     if "://" in text and not text.startswith("file://"):
-        return RemoteFiles(text)
+        from store.remote import RemoteFiles
+
+        return RemoteFiles(text, options or {})
     return LocalFiles(Path(text.removeprefix("file://")))
 
 
@@ -146,71 +148,6 @@ class LocalFiles:
             yield
         except OSError as error:
             raise _cannot_write(self.url, error) from error
-
-
-class RemoteFiles:
-    """Files below an fsspec URL. Objects are replaced in one step; there is no lock, so one writer at a time."""
-
-    n_threads = 8  # latency, not bandwidth, is what costs
-
-    def __init__(self, url: str) -> None:
-        from fsspec.core import url_to_fs  # type: ignore[import-untyped]
-
-        self.url = url
-        try:
-            self._fs, self._root = url_to_fs(url)
-        except (ImportError, ValueError) as error:
-            raise InputError(f"store {url!r} cannot be opened: {error}") from error
-
-    def open(self, name: str) -> Readable:
-        """Fetch a whole object. Raises FileNotFoundError."""
-        return io.BytesIO(self._fs.cat_file(self._path(name)))
-
-    def write(self, name: str, *parts: Any, sync: bool = False) -> None:  # noqa: ARG002 - an object store always syncs
-        """Replace or make an object of these parts."""
-        try:
-            self._fs.pipe_file(self._path(name), b"".join(bytes(part) for part in parts))
-        except OSError as error:
-            raise _cannot_write(self.url, error) from error
-
-    def delete(self, name: str) -> None:
-        """Delete an object, or all below a prefix; nothing happens if there is none."""
-        with suppress(FileNotFoundError):
-            self._fs.rm(self._path(name), recursive=True)
-
-    def names(self, folder: str) -> list[str]:
-        """Return the names of the objects and prefixes directly in `folder`, sorted; empty if there is none."""
-        return sorted(_last(entry["name"]) for entry in self._entries(folder))
-
-    def stamps(self, folder: str) -> dict[str, Stamp]:
-        """Return name -> what the listing says about the object: size, entity tag, time."""
-        return {
-            _last(entry["name"]): tuple(str(entry[key]) for key in sorted(entry))
-            for entry in self._entries(folder)
-            if entry["type"] == "file"
-        }
-
-    def n_bytes(self, folder: str) -> int:
-        """Return the size of all objects below `folder`."""
-        with suppress(FileNotFoundError):
-            return int(self._fs.du(self._path(folder)))
-        return 0
-
-    def lock(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002 - object stores have none
-        """Do nothing: object stores have no locks."""
-        return nullcontext()
-
-    def _path(self, name: str) -> str:
-        return f"{self._root}/{name}".rstrip("/")
-
-    def _entries(self, folder: str) -> list[dict[str, Any]]:
-        with suppress(FileNotFoundError):
-            return list(self._fs.ls(self._path(folder), detail=True, refresh=True))
-        return []
-
-
-def _last(path: str) -> str:
-    return path.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _cannot_write(url: str, error: OSError) -> StoreError:

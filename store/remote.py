@@ -1,0 +1,114 @@
+"""A store's files at an fsspec URL: an object store, a web server's folder, memory."""
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Any
+
+from store.errors import InputError, StoreError
+from store.files import Readable, Stamp
+
+
+class RemoteFiles:
+    """Files below an fsspec URL. Objects are replaced in one step; there is no lock, so one writer at a time."""
+
+    n_threads = 8  # latency, not bandwidth, is what costs
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+
+        self.url = url
+        try:
+            self._fs, self._root = url_to_fs(url, **options)
+        except (ImportError, ValueError) as error:
+            extra = ". Install it: pip install 'embedonce[s3]'" if url.startswith("s3") else ""
+            raise InputError(f"store {url!r} cannot be opened: {error}{extra}") from error
+
+    def open(self, name: str) -> Readable:
+        """Fetch a whole object. Raises FileNotFoundError."""
+        with self._asking(f"read {name} of"):
+            return io.BytesIO(self._fs.cat_file(self._path(name)))
+
+    def write(self, name: str, *parts: Any, sync: bool = False) -> None:  # noqa: ARG002 - an object store always syncs
+        """Replace or make an object of these parts."""
+        with self._asking("write to"), self._needing_its_bucket():
+            self._fs.pipe_file(self._path(name), b"".join(bytes(part) for part in parts))
+
+    def delete(self, name: str) -> None:
+        """Delete an object, or all below a prefix; nothing happens if there is none."""
+        self._fs.invalidate_cache()
+        with self._asking("delete from"), suppress(FileNotFoundError):
+            self._fs.rm(self._path(name), recursive=True)
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the objects and prefixes directly in `folder`, sorted; empty if there is none."""
+        return sorted(_last(entry["name"]) for entry in self._entries(folder))
+
+    def stamps(self, folder: str) -> dict[str, Stamp]:
+        """Return name -> what the listing says about the object: size, entity tag, time."""
+        return {
+            _last(entry["name"]): tuple(str(entry[key]) for key in sorted(entry))
+            for entry in self._entries(folder)
+            if entry["type"] == "file"
+        }
+
+    def n_bytes(self, folder: str) -> int:
+        """Return the size of all objects below `folder`."""
+        self._fs.invalidate_cache()
+        with self._asking("list"), suppress(FileNotFoundError):
+            return int(self._fs.du(self._path(folder)))
+        return 0
+
+    def lock(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002 - object stores have none
+        """Do nothing: object stores have no locks."""
+        return nullcontext()
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}".rstrip("/")
+
+    def _entries(self, folder: str) -> list[dict[str, Any]]:
+        self._fs.invalidate_cache()  # others write, too
+        with self._asking("list"):
+            try:
+                return list(self._fs.ls(self._path(folder), detail=True))
+            except FileNotFoundError as error:
+                if error.__cause__ is not None:  # the server's own word about the bucket, not an empty prefix
+                    raise self._no_bucket(error) from error
+                return []
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[None]:
+        """Turn whatever the server or the client library raises into a StoreError; bugs stay what they are."""
+        try:
+            yield
+        except (FileNotFoundError, StoreError):
+            raise
+        except Exception as error:
+            if not isinstance(error, OSError) and type(error).__module__ == "builtins":
+                raise
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise StoreError(f"cannot {what} the store {self.url}: {reason}. {_remedy(error, self.url)}") from error
+
+    @contextmanager
+    def _needing_its_bucket(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise self._no_bucket(error) from error
+
+    def _no_bucket(self, error: Exception) -> StoreError:
+        return StoreError(f"the store {self.url} has no place: {error}. Make the bucket, or choose another --store")
+
+
+def _remedy(error: Exception, url: str) -> str:
+    """Return what to do; nothing that the store held is harmed by a request that failed."""
+    s3 = url.startswith("s3")
+    if isinstance(error, PermissionError) or "redential" in type(error).__name__:
+        where = " (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws)" if s3 else ""
+        return f"Give credentials that may do it{where} and run again"
+    where = " (AWS_ENDPOINT_URL for a server of your own)" if s3 else ""
+    return f"Check its address{where} and the network, and run again"
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1]
