@@ -285,3 +285,19 @@ def test_an_export_says_which_rows_it_lacks(make_dataset: Make, tmp_path: Path) 
     assert "23 rows of image:bf@texture, 1 without a vector" in run(*words, "--to", "csv", code=3).stdout
     assert "Did you mean 'parquet'" in run(*words, "--to", "parket", code=2).stderr
     assert "Did you mean 'image:bf@texture'" in run(*words, "--space", "image:bf@textur", code=2).stderr
+
+
+def test_every_command_works_on_a_store_in_a_bucket(make_dataset: Make, bucket: str, tmp_path: Path) -> None:
+    spec, out = make_dataset(), tmp_path / "x.npz"
+    words = ["--data", spec, "--store", f"{bucket}/features.zarr"]
+    assert run_json("extract", *words)["spaces"][0]["embedded"] == 24
+    assert run_json("extract", *words)["spaces"][0]["embedded"] == 0
+    assert run_json("heads", *words, "--head", "linear")["entries"]
+    assert run_json("store", "ls", *words)["spaces"][0]["rows"] == 24
+    assert run_json("store", "verify", *words) == {"ok": True, "damaged": []} == run_json("store", "repair", *words)
+    assert run_json("store", "export", *words, "--space", "image@texture", "--out", out)["rows"] == 24
+    assert run_json("store", "gc", *words, "--drop", "image@texture")["dropped"] == ["image@texture"]
+    assert run_json("store", "import", out, *words)["rows"] == 24
+    assert not (spec.parent / "features.zarr").exists()
+    result = run("extract", "--data", spec, "--store", f"{bucket}-absent/features.zarr", code=2)
+    assert "Make the bucket" in result.stderr and len(result.stderr.splitlines()) == 1 and not result.stdout
