@@ -193,16 +193,24 @@ def _dense_factor(problems: Problems, g: int, P: Float, contrast: Float) -> tupl
     spread = np.einsum("ka,kb,kn->abn", contrast, contrast, P) - mean[:, None] * mean if len(P) > 1 else P * (1 - P)
     spread = (weight * spread).reshape(mean.shape[0], -1, len(weight)).astype(T.dtype)
     n_blocks, r = len(mean), T.shape[1]
-    H = np.empty((n_blocks, r, n_blocks, r), T.dtype)
-    for a in range(n_blocks):
-        half = np.sqrt(np.maximum(spread[a, a], 0))[:, None] * T
-        H[a, :, a] = half.T @ half
-        for b in range(a):
-            H[a, :, b] = T.T @ (spread[a, b][:, None] * T)
-            H[b, :, a] = H[a, :, b].T
+    H = np.zeros((n_blocks, n_blocks, r, r), T.dtype)
+    for part in problems.parts():
+        _add_products(H, T[part], spread[..., part])
+    for a, b in zip(*np.tril_indices(n_blocks, -1), strict=True):
+        H[b, a] = H[a, b].T
+    H = H.transpose(0, 2, 1, 3)
     H = H.reshape(n_blocks * r, n_blocks * r)
     H[np.diag_indices(len(H))] += np.tile(np.r_[np.ones(r - 1), 0], n_blocks).astype(T.dtype)
     return _scaled_cholesky(H)
+
+
+def _add_products(H: NDArray[Any], T: NDArray[Any], spread: NDArray[Any]) -> None:
+    """Add ``T' diag(spread[a, b]) T`` to every block ``H[a, b]`` on and below the diagonal."""
+    for a in range(len(H)):
+        half = np.sqrt(np.maximum(spread[a, a], 0))[:, None] * T
+        H[a, a] += half.T @ half
+        for b in range(a):
+            H[a, b] += T.T @ (spread[a, b][:, None] * T)
 
 
 def _scaled_cholesky(H: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

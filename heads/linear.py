@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from itertools import groupby
 from typing import Any, Literal, Self, TypeVar
 
@@ -70,8 +70,7 @@ class LinearHead:
 
     def _decision(self, X: NDArray[Any]) -> Float:
         """Logits ``(n, k)`` or outputs ``(n, t)``."""
-        parts = [self.standard.apply(X[part]) @ self.coef.T for part in row_chunks(X)]
-        return np.concatenate([*parts, np.empty((0, len(self.coef)))]) + self.intercept
+        return _outputs(X, self.standard, self.coef, self.intercept)
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any] | str]]:
         """Return what a bundle keeps; `from_state` reads it."""
@@ -118,13 +117,13 @@ class Fit:
     score_rows: Index
     strengths: Float
 
-    @property
+    @cached_property
     def key(self) -> tuple[bytes, bytes]:
         """What two fits must share to be the same design."""
         weight = b"" if self.job.sample_weight is None else self.job.weight(self.rows).tobytes()
         return self.rows.tobytes(), weight
 
-    @property
+    @cached_property
     def n_logits(self) -> int:
         """Logit columns to solve for: 0 for regression, and where only one class is there."""
         if self.job.kind == "regression":
@@ -224,14 +223,12 @@ def _solve_batch(
 
 def _solve_logistic(batch: Sequence[tuple[Fit, Design]]) -> list[Float]:
     """Stack folds into one batch, smaller ones padded, and cut the answers apart again."""
-    n_rows = max(len(fit.rows) for fit, _ in batch)
-    n_coordinates = max(design.coordinates.shape[1] for _, design in batch)
     k, s = batch[0][0].n_logits, len(batch[0][0].strengths)
-    T = np.zeros((len(batch), n_rows, n_coordinates), batch[0][1].coordinates.dtype)
+    T = _stack([design.coordinates for _, design in batch])
+    n_rows = T.shape[1]
     Y, weight = np.zeros((len(batch), k, 1, n_rows)), np.zeros((len(batch), s, n_rows))
     for g, (fit, design) in enumerate(batch):
-        m, r = design.coordinates.shape
-        T[g, :m, : r - 1], T[g, :m, -1] = design.coordinates[:, :-1], 1
+        m = len(fit.rows)
         label = np.unique(fit.job.y[fit.rows], return_inverse=True)[1]
         Y[g, :, 0, :m] = label if k == 1 else label == np.arange(k)[:, None]
         weight[g, :, :m] = fit.strengths[:, None] * design.weight
@@ -239,6 +236,17 @@ def _solve_logistic(batch: Sequence[tuple[Fit, Design]]) -> list[Float]:
     used = [np.r_[: design.coordinates.shape[1] - 1, -1] for _, design in batch]
     full = np.concatenate([-V / 2, V / 2], axis=2) if k == 1 else V
     return [full[g][..., used[g]] for g in range(len(batch))]
+
+
+def _stack(coordinates: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Coordinates of folds as one array ``(g, n, r)``: zeros where a fold has fewer; the ones stay last."""
+    if len(coordinates) == 1:
+        return coordinates[0][None]
+    shape = np.max([one.shape for one in coordinates], axis=0)
+    T = np.zeros((len(coordinates), *shape), coordinates[0].dtype)
+    for g, one in enumerate(coordinates):
+        T[g, : len(one), : one.shape[1] - 1], T[g, : len(one), -1] = one[:, :-1], 1
+    return T
 
 
 def _ridge(fit: Fit, design: Design) -> Float:
@@ -268,10 +276,18 @@ def _losses(X: NDArray[np.float32], solved: Solved) -> Float:
     if not len(fit.score_rows):
         return np.full(len(V), np.nan)
     coef, intercept = design.coefficients(V.reshape(-1, V.shape[2]))
-    outputs = design.standard.apply(X[fit.score_rows]) @ coef.T + intercept
+    outputs = _outputs(X[fit.score_rows], design.standard, coef, intercept)
     outputs = outputs.reshape(len(outputs), *V.shape[:2]).swapaxes(0, 1)
     measure = _log_loss if fit.job.kind == "classification" else _squared_error
     return np.asarray(np.average(measure(fit, design, outputs), axis=1, weights=fit.job.weight(fit.score_rows)))
+
+
+def _outputs(X: NDArray[Any], standard: Standardiser, coef: Float, intercept: Float) -> Float:
+    """Raw rows ``(n, d)`` times coefficients ``(k, d)``, ``(n, k)``."""
+    outputs = np.empty((len(X), len(coef)))
+    for part in row_chunks(X):
+        outputs[part] = standard.apply(X[part]) @ coef.T + intercept
+    return outputs
 
 
 def _log_loss(fit: Fit, design: Design, logits: Float) -> Float:

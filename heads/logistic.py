@@ -205,9 +205,11 @@ def _conjugate_gradients(
 def _push(problems: Problems, V: Float) -> Float:
     """Logits ``(g, k, s, n)`` of parameters V ``(g, k, s, r)``."""
     g, k, s, r = V.shape
-    flat = V.reshape(g, k * s, r)
-    columns = [problems.T[:, part].transpose(0, 2, 1).astype(np.float64, copy=False) for part in problems.parts()]
-    return np.concatenate([flat @ part for part in columns], axis=2).reshape(g, k, s, -1)
+    F = np.empty((g, k * s, problems.T.shape[1]))
+    for part in problems.parts():
+        T = problems.T[:, part].astype(np.float64, copy=False)
+        F[..., part] = V.reshape(g, k * s, r) @ T.transpose(0, 2, 1)
+    return F.reshape(g, k, s, -1)
 
 
 def _pull(problems: Problems, R: Float) -> Float:
