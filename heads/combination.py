@@ -15,7 +15,8 @@ def combinations(blocks: Sequence[str], *, wanted: Sequence[str] = ()) -> list[C
     """Return the block combinations to try, small ones first.
 
     Every image block, text block and the metadata may be in or out; each image or text block that is in is
-    represented by one space. All spaces together come last.
+    represented by one space, and by one of its variants (``image:bf.log``, ``image:bf.fourier``). All spaces together
+    come last.
 
     Args:
         blocks: Names such as ``image:bf@texture``, ``text:notes@ngrams``, ``metadata``.
@@ -56,7 +57,7 @@ def fused_columns(slices: Mapping[str, slice], blocks: Sequence[str]) -> NDArray
 def _enumerate(blocks: Sequence[str]) -> list[Combination]:
     places: dict[str, list[str]] = {}
     for name in blocks:
-        places.setdefault(name.split("@")[0], []).append(name)
+        places.setdefault(_base(name), []).append(name)
     chosen = product(*([None, *spaces] for spaces in places.values()))
     every = {tuple(sorted(name for name in choice if name is not None)) for choice in chosen} - {()}
     return [*sorted(every - {tuple(sorted(blocks))}, key=lambda c: (len(c), c)), *_all_together(blocks)]
@@ -94,4 +95,9 @@ def _fits(part: str, name: str) -> bool:
 def _words(name: str) -> set[str]:
     """Return all that a block answers to: its name, its place, its modality, its encoder."""
     place, _, encoder = name.partition("@")
-    return {name, place, place.partition(":")[0], encoder.partition("#")[0]} - {""}
+    return {name, place, _base(name), place.partition(":")[0], encoder.partition("#")[0]} - {""}
+
+
+def _base(name: str) -> str:
+    """Return a block's place, of a variant that of its block: ``image:bf`` of ``image:bf.log@texture``."""
+    return name.partition("@")[0].partition(".")[0]

@@ -20,6 +20,7 @@ from store import (
     block_spaces,
     did_you_mean,
     find_block,
+    hash_files,
 )
 
 METADATA = "metadata"
@@ -101,10 +102,9 @@ def load_matrix_like(
     Raises:
         InputError: The dataset has no such block or column, or rows are not extracted yet.
     """
-    vectors = {}
-    for name, space in spaces.items():
-        keys = find_block(dataset, name.split("@")[0]).keys()
-        vectors[name] = _read(store, space, keys, where=name)
+    blocks = {name: find_block(dataset, name.split("@")[0]) for name in spaces}
+    hashes = hash_files(blocks.values())
+    vectors = {name: _read(store, space, blocks[name].keys(hashes), where=name) for name, space in spaces.items()}
     return _assemble(dataset, vectors, spaces, store, columns=columns)
 
 

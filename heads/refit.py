@@ -95,7 +95,9 @@ def _needed(spec: DatasetSpec, used: set[str]) -> DatasetSpec:
     named = {text.from_filename for text in texts.values()}
     for column in metadata.values():
         named |= {column.image or next(iter(spec.images))} if column.pattern is not None else set()
-    images = {name: image for name, image in spec.images.items() if name in named or f"image:{name}" in _places(used)}
+    named |= {name for name in spec.images if f"image:{name}" in _places(used)}
+    named |= {part for name, image in spec.images.items() if name in named for part in image.stack or ()}
+    images = {name: image for name, image in spec.images.items() if name in named}
     return spec.model_copy(update={"images": images, "texts": texts, "metadata": metadata})
 
 

@@ -3,7 +3,7 @@
 from store.blocks import BlockSpace, block_names, block_spaces, find_block
 from store.check import PROBLEMS, Problem, check_dataset
 from store.counts import summary
-from store.dataset import Dataset, ImageBlock, ImageRef, MetadataColumn, TextBlock
+from store.dataset import Dataset, ImageBlock, ImageRef, MetadataColumn, TextBlock, hash_files
 from store.errors import InputError, StoreError, did_you_mean
 from store.exchange import export_block, import_vectors
 from store.features import FeatureStore
@@ -15,6 +15,8 @@ from store.space import FeatureSpace
 from store.spec import DatasetSpec, parse_spec
 from store.split import Split, make_split, open_split
 from store.task import Task
+from store.variants import with_variants
+from store.view import PERTURBATIONS, check_view, is_one_crop, n_tiles, parse_view, view_settings
 
 __all__ = [
     "BlockSpace",
@@ -26,6 +28,7 @@ __all__ = [
     "ImageRef",
     "InputError",
     "MetadataColumn",
+    "PERTURBATIONS",
     "PROBLEMS",
     "Problem",
     "SAMPLES",
@@ -36,18 +39,25 @@ __all__ = [
     "block_names",
     "block_spaces",
     "check_dataset",
+    "check_view",
     "did_you_mean",
     "export_block",
     "file_key",
     "find_block",
+    "hash_files",
     "import_vectors",
     "inner_folds",
+    "is_one_crop",
     "load_dataset",
     "make_split",
+    "n_tiles",
     "open_split",
     "parse_spec",
+    "parse_view",
     "prediction_dataset",
     "summary",
     "text_key",
+    "view_settings",
+    "with_variants",
     "write_sample",
 ]

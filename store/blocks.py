@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from store.dataset import Dataset, ImageBlock, TextBlock
+from store.dataset import Dataset, ImageBlock, TextBlock, hash_files
 from store.errors import InputError, did_you_mean
 from store.features import FeatureStore
 from store.space import FeatureSpace
+from store.view import view_settings
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,17 @@ def find_block(dataset: Dataset, name: str) -> ImageBlock | TextBlock:
 def block_spaces(dataset: Dataset, store: FeatureStore) -> dict[str, BlockSpace]:
     """Return what is stored of a dataset, by its place there: ``image:bf@efficientnet_b0``.
 
-    A space fits a block when its modality, pixel conversion and crop are the block's and its view is plain; it is
-    listed when it holds a vector of the block, for a store may serve several datasets. Spaces of one encoder are told
-    apart by the start of their fingerprint, as in ``image:bf@efficientnet_b0#1f00ba12``.
+    A space fits a block when its modality and all of `VIEW_FIELDS` are the block's. It is listed when it holds a vector
+    of the block, for a store may serve several datasets. Spaces of one encoder are told apart by the start of their
+    fingerprint, as in ``image:bf@efficientnet_b0#1f00ba12``.
     """
     spaces, found = store.spaces(), {}
-    for block in block_names(dataset):
-        fitting = _fitting_spaces(find_block(dataset, block), spaces)
+    fit = {block: _fitting_spaces(find_block(dataset, block), spaces) for block in block_names(dataset)}
+    hashes = hash_files(find_block(dataset, block) for block in fit if fit[block])  # no file for nothing
+    for block, fitting in fit.items():
         if not fitting:
-            continue  # hash no file for nothing
-        keys = find_block(dataset, block).keys()
+            continue
+        keys = find_block(dataset, block).keys(hashes)
         content = [key for key in keys if key is not None]
         begun = [space for space in fitting if store.present(space, content).any()]
         times = Counter(space.encoder for space in begun)
@@ -92,8 +94,7 @@ def find_block_space(dataset: Dataset, store: FeatureStore, name: str) -> tuple[
 
 
 def _fitting_spaces(block: ImageBlock | TextBlock, spaces: Sequence[FeatureSpace]) -> list[FeatureSpace]:
-    modality = "text" if isinstance(block, TextBlock) else "image"
-    plain = [space for space in spaces if space.modality == modality and space.view == "plain"]
     if isinstance(block, TextBlock):
-        return plain
-    return [s for s in plain if (s.convert, s.crop_bottom_px) == (block.convert, block.crop_bottom_px)]
+        return [space for space in spaces if space.modality == "text"]
+    settings = view_settings(block)
+    return [space for space in spaces if space.modality == "image" and view_settings(space) == settings]

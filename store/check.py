@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from store.dataset import Dataset, MetadataColumn
+from store.dataset import Dataset, MetadataColumn, hash_files
 from store.split import Split, is_fitting
 from store.task import Task
 
@@ -51,7 +51,8 @@ class Facts:
     @cached_property
     def keys(self) -> dict[str, list[str | None]]:
         """Content keys by image block; None where there is no file that can be read."""
-        return {name: block.keys() for name, block in self.dataset.images.items()}
+        hashes = hash_files(self.dataset.images.values())
+        return {name: block.keys(hashes) for name, block in self.dataset.images.items()}
 
     @cached_property
     def repeats(self) -> list[Repeat]:

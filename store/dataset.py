@@ -1,6 +1,6 @@
 """A dataset: a ``dataset.toml`` and the table, images and texts it names, checked when it is loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +9,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from store.keys import file_key, text_key
-from store.spec import DatasetSpec
+from store.keys import file_key, stack_key, text_key
+from store.spec import DatasetSpec, ImageSpec
 from store.task import Task
+from store.view import PART_FIELDS, VIEW_FIELDS
 
 
 class ImageRef(NamedTuple):
@@ -21,21 +22,72 @@ class ImageRef(NamedTuple):
     page: int | None = None
 
 
+Hashes = Mapping[ImageRef, str | None]
+"""Content keys of files; None for one that cannot be read."""
+
+
 @dataclass(frozen=True)
 class ImageBlock:
-    """One image modality: n references (None where the table has no path) and how their pixels are read."""
+    """One image modality, or one view of it: n references and how their pixels are read (`FeatureSpace` has the words).
+
+    Attributes:
+        name: In the spec; ``bf.log`` for a variant of ``bf``.
+        refs: n files, None where the table has no path. Of a stack the first part's, None where any part has none.
+        convert: None where there is nothing to convert: of a spectrum, and of a stack.
+        parts: Of a stack, the blocks whose pixels are stacked.
+    """
 
     name: str
     refs: tuple[ImageRef | None, ...]
-    convert: str
+    convert: str | None
     crop_bottom_px: int = 0
+    view: str = "plain"
+    tiles: str | None = None
+    tile_px: int | None = None
+    pool: Literal["mean", "max"] = "mean"
+    turns: Literal["none", "flips", "d4"] = "none"
+    parts: tuple["ImageBlock", ...] = ()
 
-    def keys(self) -> list[str | None]:
-        """Return n content keys in row order; None where there is no file to read."""
-        distinct = list({ref for ref in self.refs if ref is not None})
-        with ThreadPoolExecutor() as pool:  # hashing releases the GIL
-            found = dict(zip(distinct, pool.map(_key_or_none, distinct), strict=True))
-        return [None if ref is None else found[ref] for ref in self.refs]
+    @property
+    def stack(self) -> list[dict[str, Any]]:
+        """How the pixels of each part are read, as `FeatureSpace.stack` has it."""
+        return [{name: getattr(part, name) for name in PART_FIELDS} for part in self.parts]
+
+    @property
+    def sources(self) -> list[tuple[ImageRef, ...] | None]:
+        """The n files, or tuples of stacked files, that the rows are read from; None where a row has none."""
+        columns = [part.refs for part in self.parts] or [self.refs]
+        return [None if None in row else tuple(filter(None, row)) for row in zip(*columns, strict=True)]
+
+    def keys(self, hashes: Hashes | None = None) -> list[str | None]:
+        """Return n content keys in row order; None where there is no file to read.
+
+        Args:
+            hashes: What `hash_files` gave, to read each file once for several blocks.
+        """
+        hashes = hash_files([self]) if hashes is None else hashes
+        return [None if row is None else _stacked([hashes[ref] for ref in row]) for row in self.sources]
+
+
+def hash_files(blocks: Iterable["ImageBlock | TextBlock"]) -> Hashes:
+    """Return the content keys of all files of some blocks, each file read once."""
+    rows = [row for block in blocks if isinstance(block, ImageBlock) for row in block.sources]
+    distinct = list(dict.fromkeys(ref for row in rows for ref in row or ()))
+    with ThreadPoolExecutor() as pool:  # hashing releases the GIL
+        return dict(zip(distinct, pool.map(_key_or_none, distinct), strict=True))
+
+
+def image_block(
+    name: str, spec: ImageSpec, refs: Sequence[ImageRef | None], parts: Sequence[ImageBlock] = ()
+) -> ImageBlock:
+    """Return the block that a spec's ``[images.NAME]`` describes; of a stack, `refs` are not read."""
+    settings = {field: getattr(spec, field) for field in VIEW_FIELDS if field != "stack"}
+    if parts or spec.view == "fourier":
+        settings["convert"] = None
+    if parts:
+        rows = zip(*(part.refs for part in parts), strict=True)
+        refs = [None if None in row else row[0] for row in rows]
+    return ImageBlock(name=name, refs=tuple(refs), parts=tuple(parts), **settings)
 
 
 @dataclass(frozen=True)
@@ -45,7 +97,7 @@ class TextBlock:
     name: str
     texts: tuple[str | None, ...]
 
-    def keys(self) -> list[str | None]:
+    def keys(self, hashes: Hashes | None = None) -> list[str | None]:  # noqa: ARG002 - as an image block has it
         """Return n content keys in row order; None where there is no text."""
         return [None if text is None else text_key(text) for text in self.texts]
 
@@ -104,3 +156,10 @@ def _key_or_none(ref: ImageRef) -> str | None:
         return file_key(ref.path, ref.page)
     except OSError:
         return None
+
+
+def _stacked(keys: Sequence[str | None]) -> str | None:
+    known = [key for key in keys if key is not None]
+    if len(known) < len(keys):
+        return None
+    return known[0] if len(known) == 1 else stack_key(known)

@@ -1,6 +1,7 @@
 """Content keys: what a vector is a vector *of*."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -22,3 +23,8 @@ def file_key(path: Path, page: int | None = None) -> str:
 def text_key(text: str) -> str:
     """Return the sha256 (hex) of a text's UTF-8 bytes."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def stack_key(keys: Iterable[str]) -> str:
+    """Return the sha256 (hex) over the keys of images that are stacked, in their order."""
+    return hashlib.sha256("\n".join(["stack", *keys]).encode()).hexdigest()

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from store.condition import evaluate
-from store.dataset import Dataset, ImageBlock, ImageRef, MetadataColumn, TextBlock
+from store.dataset import Dataset, ImageBlock, ImageRef, MetadataColumn, TextBlock, image_block
 from store.errors import InputError, did_you_mean
 from store.scale import read_scales
 from store.spec import Column, DatasetSpec, ImageSpec, MetadataSpec, TaskSpec, TextSpec, read_spec
@@ -54,7 +54,10 @@ def prediction_dataset(spec: DatasetSpec, source: Path) -> Dataset:
     if source.is_dir():
         table, root = _list_folder(spec, source), source
         names: dict[str, Any] = {"table": "labels.csv", "id": 0, "group": None, "split": None, "root": "."}
-        images = {name: block.model_copy(update={"column": 0}) for name, block in spec.images.items()}
+        images = {
+            name: block if block.stack else block.model_copy(update={"column": 0})
+            for name, block in spec.images.items()
+        }
         spec = spec.model_copy(update={**names, "images": images, "tasks": {}, "tables": None})
     elif source.is_file():
         table, root = read_table(source, spec.sheet), source.resolve().parent / spec.root
@@ -84,7 +87,7 @@ def _list_folder(spec: DatasetSpec, source: Path) -> pd.DataFrame:
     if needs:
         raise InputError(f"{source}: {', '.join(needs)} come from a column, which a folder has not; give a table")
     found: set[str] = set()
-    for block in spec.images.values():
+    for block in (block for block in spec.images.values() if not block.stack):
         base = source / block.folder
         files = (file for file in base.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
         found |= {file.relative_to(base).as_posix() for file in files}
@@ -106,7 +109,9 @@ class _Reader:
         spec = self.spec
         if spec.id is not None:
             self.ids = self.read("id", self.read_ids, spec.id)
-        images = {name: self.read(f"[images.{name}]", self.image_block, name, p) for name, p in spec.images.items()}
+        stacks_last = sorted(spec.images.items(), key=lambda item: item[1].stack is not None)
+        found = {name: self.read(f"[images.{name}]", self.image_block, name, p) for name, p in stacks_last}
+        images = {name: found[name] for name in spec.images}
         texts = {name: self.read(f"[texts.{name}]", self.text_block, name, p) for name, p in spec.texts.items()}
         metadata = {name: self.read(f"[metadata.{name}]", self.metadata, name, p) for name, p in spec.metadata.items()}
         tasks = {name: self.read(f"[tasks.{name}]", self.task, name, p) for name, p in spec.tasks.items()}
@@ -164,6 +169,8 @@ class _Reader:
         return roles
 
     def image_block(self, name: str, spec: ImageSpec) -> ImageBlock:
+        if spec.column is None:
+            return self.stack(name, spec)
         base = Path(os.path.normpath(self.root / spec.folder))
         if not base.is_dir():
             raise InputError(f"there is no image folder {base}; correct root or folder")
@@ -171,7 +178,14 @@ class _Reader:
         first = next((ref.path for ref in refs if ref), None)
         if first and not any(ref.path.exists() for ref in refs if ref):
             raise InputError(f"none of its files exists, {first} for one; correct root, folder or column")
-        self.images[name] = ImageBlock(name, refs, spec.convert, spec.crop_bottom_px)
+        self.images[name] = image_block(name, spec, refs)
+        return self.images[name]
+
+    def stack(self, name: str, spec: ImageSpec) -> ImageBlock:
+        missing = [part for part in spec.stack or () if part not in self.images]
+        if missing:  # its own problem is reported
+            raise InputError(f"cannot be stacked without [images.{missing[0]}]")
+        self.images[name] = image_block(name, spec, (), [self.images[part] for part in spec.stack or ()])
         return self.images[name]
 
     def image_ref(self, base: Path, text: str | None, page: int | None) -> ImageRef | None:
@@ -192,6 +206,8 @@ class _Reader:
 
     def file_names(self, block: str | None) -> list[str | None]:
         spec = self.spec.images[block or next(iter(self.spec.images))]
+        if spec.column is None:
+            return self.file_names((spec.stack or ())[0])
         return [text and Path(text.rpartition("#")[0] or text).name for text in to_text(self.column(spec.column))]
 
     def metadata(self, name: str, spec: MetadataSpec) -> MetadataColumn:

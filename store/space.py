@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -26,9 +26,14 @@ class FeatureSpace:
         weights_digest: sha256 over the encoder's tensors; the algorithm's version for encoders without weights.
         preprocess: The resolved preprocessing that the transform is built from (JSON values only).
         pooling: How positions or tokens became one vector.
-        convert: How more than 8 bits became 8; None for text.
+        convert: How more than 8 bits became 8; None for text, for a spectrum, and for a stack, whose parts have theirs.
         crop_bottom_px: Rows cut off below (an instrument's info bar).
-        view: ``"plain"``, ``"fourier"``, or a perturbation.
+        view: ``"plain"``, ``"fourier"``, or a perturbation with its strength.
+        tiles: Rows x columns that the image was cut into (``"2x2"``), or None.
+        tile_px: Side of the squares that it was cut into, or None.
+        pool: How the vectors of the tiles became one.
+        turns: ``"none"``; or the mean over ``"flips"`` or the eight symmetries of the square, ``"d4"``.
+        stack: For several images as one input of three channels each: `convert`, `crop_bottom_px` and `view` of each.
         precision: Arithmetic of the forward pass.
         dtype: Type the vectors are stored in.
     """
@@ -42,6 +47,11 @@ class FeatureSpace:
     convert: str | None = None
     crop_bottom_px: int = 0
     view: str = "plain"
+    tiles: str | None = None
+    tile_px: int | None = None
+    pool: Literal["mean", "max"] = "mean"
+    turns: Literal["none", "flips", "d4"] = "none"
+    stack: Sequence[Mapping[str, Any]] = field(default_factory=list)
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     dtype: Literal["float32", "float16"] = "float32"
 

@@ -1,20 +1,24 @@
 """The dataset spec: every key of ``dataset.toml``, its default and its meaning."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from store.errors import InputError, did_you_mean
 from store.units import NM_PER_UNIT, nm_per
+from store.view import check_tiles, check_view
 
 Column = str | int
 """A column's name, or its position counted from 0."""
 
 BlockName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+ImageName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z0-9_.-]+)?$")]
+"""What follows a dot tells variants of one image apart: ``bf.log``, ``bf.fourier``."""
 
 
 class _Part(BaseModel):
@@ -22,9 +26,12 @@ class _Part(BaseModel):
 
 
 class ImageSpec(_Part):
-    """``[images.NAME]``: one image modality."""
+    """``[images.NAME]``: one image modality, or another view of one."""
 
-    column: Column
+    column: Column | None = None
+    stack: tuple[str, ...] | None = Field(default=None, strict=False, min_length=2)
+    """Instead of a column: the blocks whose pixels become one input of three channels each, as each converts and
+    crops them; tiles and turns are the stack's own."""
     folder: str = "."
     """Where this modality's files lie, relative to the root."""
     convert: str = "percentile_stretch"
@@ -33,12 +40,39 @@ class ImageSpec(_Part):
     page: Annotated[int, Field(ge=0)] | None = None
     """Which page of multi-page files, counted from 0; a path may also end in ``#2``."""
 
+    view: Annotated[str, AfterValidator(check_view)] = "plain"
+    """``plain``; ``fourier``, the log magnitude spectrum; or a perturbation such as ``gaussian_noise:0.1``."""
+    tiles: Annotated[str, AfterValidator(check_tiles)] | None = None
+    """Cut into rows x columns, such as ``2x2``; the vectors of the tiles are pooled."""
+    tile_px: Annotated[int, Field(ge=8)] | None = None
+    """Cut into squares of this side instead, for images of several sizes; they overlap where it does not divide."""
+    pool: Literal["mean", "max"] = "mean"
+    """How the vectors of the tiles become one."""
+    turns: Literal["none", "flips", "d4"] = "none"
+    """Average over the image mirrored both ways (4 vectors), or over quarter turns too (8)."""
+
     @model_validator(mode="before")
     @classmethod
     def _expand_percentile(cls, values: Any) -> Any:
         if isinstance(values, Mapping) and values.get("convert") == "percentile":
             return {**values, "convert": "percentile_stretch"}
         return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.column is None) == (self.stack is None):
+            raise ValueError("needs either column or stack")
+        if self.tiles is not None and self.tile_px is not None:
+            raise ValueError("tiles and tile_px both say how it is cut: keep one")
+        if self.pool != "mean" and self.tiles is None and self.tile_px is None:
+            raise ValueError("pool is for tiles or tile_px")
+        own = [name for name in _NOT_STACKED if getattr(self, name) != type(self).model_fields[name].default]
+        if self.stack is not None and own:
+            raise ValueError(f"a stack has only tiles, pool and turns; set {', '.join(own)} on the stacked blocks")
+        return self
+
+
+_NOT_STACKED = ("folder", "convert", "crop_bottom_px", "page", "view")
 
 
 class TextSpec(_Part):
@@ -140,7 +174,7 @@ class DatasetSpec(_Part):
     """A column of train / val / test; another value names a further held-out set."""
     sample: str | None = None
     """Set by the `sample` command: extraction goes on with random weights when the hub is out of reach."""
-    images: dict[BlockName, ImageSpec] = {}
+    images: dict[ImageName, ImageSpec] = {}
     texts: dict[BlockName, TextSpec] = {}
     metadata: dict[BlockName, MetadataSpec] = {}
     tasks: dict[BlockName, TaskSpec] = {}
@@ -156,6 +190,12 @@ class DatasetSpec(_Part):
         for part, name, block in blocks:
             if block is not None and block not in self.images:
                 raise ValueError(f"[{part}.{name}] names image block {block!r}{_known(self.images, block)}")
+        for name, image in self.images.items():
+            for part in image.stack or ():
+                if part not in self.images:
+                    raise ValueError(f"[images.{name}] stacks image block {part!r}{_known(self.images, part)}")
+                if self.images[part].stack is not None:
+                    raise ValueError(f"[images.{name}] stacks {part!r}, which is a stack itself; name its blocks")
         if not self.images and any(meta.column is None for meta in self.metadata.values()):
             raise ValueError("a metadata pattern or tag reads image files, and there is no [images.NAME]")
         return self
@@ -219,5 +259,7 @@ def _describe(error: ErrorDetails) -> str:
         hint = did_you_mean(key, fields) or f" Known keys: {', '.join(fields)}."
         return f"unknown key '{'.'.join([*where, key])}'.{hint}"
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "literal_error":
+        message += did_you_mean(str(error["input"]), re.findall(r"'([^']*)'", error["ctx"]["expected"])).rstrip("?")
     shown = "" if error["type"] in ("missing", "value_error") else f" (got {error['input']!r})"
     return f"{'.'.join([*where, key])}: {message}{shown}".removeprefix(": ")

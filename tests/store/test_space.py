@@ -8,7 +8,7 @@ SPACE = FeatureSpace("image", "resnet18", 512, "ab" * 32, {"input_px": [224, 224
 
 
 def test_the_fingerprint_is_fixed_for_all_time() -> None:
-    assert SPACE.fingerprint == "67d424321878309c5e48295d8946920c3320df47886d4fba7e43574c45599a06"
+    assert SPACE.fingerprint == "832c33cdae6b4cbd23577efec014bcb3304b76b0b36cd00c3f38c51557464f0d"
 
 
 def test_a_space_survives_json() -> None:
@@ -25,6 +25,11 @@ CHANGES = {
     "convert": "log",
     "crop_bottom_px": 8,
     "view": "fourier",
+    "tiles": "2x2",
+    "tile_px": 512,
+    "pool": "max",
+    "turns": "d4",
+    "stack": [{"convert": "log", "crop_bottom_px": 0, "view": "plain"}],
     "precision": "bfloat16",
     "dtype": "float16",
     "modality": "text",

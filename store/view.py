@@ -1,0 +1,100 @@
+"""Views: what of an image's pixels an encoder sees, by the words that a spec and the command line use."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from store.errors import did_you_mean
+
+VIEW_FIELDS = ("convert", "crop_bottom_px", "view", "tiles", "tile_px", "pool", "turns", "stack")
+"""What an image block and a feature space have in common; a space holds a block's vectors exactly if all are equal."""
+
+PART_FIELDS = ("convert", "crop_bottom_px", "view")
+"""What a stack keeps of each of its parts."""
+
+MAX_TILES = 1024
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """A registered disturbance of an image's 8-bit pixels, written ``name:strength``.
+
+    Attributes:
+        low, high: The least and the greatest strength.
+        neutral: The strength that changes nothing; None where every strength does.
+        meaning: What the strength is.
+    """
+
+    low: float
+    high: float
+    neutral: float | None
+    meaning: str
+
+
+PERTURBATIONS: dict[str, Perturbation] = {
+    "gaussian_noise": Perturbation(0, 1, 0, "standard deviation, as a part of full scale"),
+    "poisson_noise": Perturbation(0, 1, 0, "relative noise of a white pixel: white is 1 / strength² electrons"),
+    "blur": Perturbation(0, 100, 0, "standard deviation of a Gaussian, in px of the file"),
+    "gamma": Perturbation(0.1, 10, 1, "exponent: below 1 brighter, above 1 darker"),
+    "jpeg": Perturbation(1, 100, None, "quality, as libjpeg counts"),
+    "png": Perturbation(1, 8, 8, "bits per channel that are kept; PNG itself loses nothing"),
+}
+_WHOLE = ("jpeg", "png")
+
+
+def parse_view(view: str) -> tuple[str, float]:
+    """Return kind and strength of a checked view: ``("gaussian_noise", 0.1)``; 0 for one without a strength."""
+    kind, _, strength = view.partition(":")
+    return kind, float(strength or 0)
+
+
+def check_view(text: str) -> str:
+    """Return a view's one spelling: ``plain``, ``fourier``, or such as ``gaussian_noise:0.1``.
+
+    Raises:
+        ValueError: No such view, or a strength that is missing, no number, or out of range.
+    """
+    if text in ("plain", "fourier"):
+        return text
+    kind, _, strength = text.partition(":")
+    if kind not in PERTURBATIONS:
+        known = ("plain", "fourier", *PERTURBATIONS)
+        raise ValueError(f"there is no view {text!r}.{did_you_mean(kind, known)} Expected one of {', '.join(known)}")
+    found = PERTURBATIONS[kind]
+    wanted = f"from {found.low:g} to {found.high:g}: {found.meaning}"
+    try:
+        value = float(strength)
+    except ValueError:
+        raise ValueError(f"view {text!r} needs a strength, as in '{kind}:{found.high:g}', {wanted}") from None
+    if not found.low <= value <= found.high or (kind in _WHOLE and value % 1):
+        raise ValueError(f"the strength of view {text!r} is to be {'whole, ' * (kind in _WHOLE)}{wanted}")
+    return f"{kind}:{value:.12g}"
+
+
+def check_tiles(text: str) -> str:
+    """Return ``"2x3"`` (rows x columns).
+
+    Raises:
+        ValueError: It is no such pair, or too many tiles.
+    """
+    match = re.fullmatch(r"0*(\d+) *[x×] *0*(\d+)", text)
+    if not match or not 1 <= int(match[1]) * int(match[2]) <= MAX_TILES:
+        raise ValueError(f"tiles {text!r} is to be rows x columns, such as '2x2', at most {MAX_TILES} in all")
+    return f"{int(match[1])}x{int(match[2])}"
+
+
+def n_tiles(tiles: str) -> tuple[int, int]:
+    """Return rows and columns of checked tiles."""
+    rows, columns = tiles.split("x")
+    return int(rows), int(columns)
+
+
+def view_settings(of: Any) -> dict[str, Any]:
+    """Return the `VIEW_FIELDS` of an image block or a feature space, by name."""
+    return {name: getattr(of, name) for name in VIEW_FIELDS}
+
+
+def is_one_crop(settings: Mapping[str, Any]) -> bool:
+    """Whether an image gives one vector as it is, neither cut into tiles nor turned."""
+    return settings["tiles"] is None and settings["tile_px"] is None and settings["turns"] == "none"
