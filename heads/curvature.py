@@ -169,8 +169,8 @@ class RowSpace:
 Factor = Callable[[Problems, Float], Inverse]
 
 
-def choose_factor(problems: Problems) -> Factor | None:
-    """The cheaper exact inverse for a batch of this size, None where neither fits into memory."""
+def choose_factor(problems: Problems) -> tuple[Factor | None, float]:
+    """The cheaper exact inverse for a batch of this size, and its multiplications; None where none fits into memory."""
     n_folds, k, _, r = problems.shape
     n, m = problems.T.shape[1], max(1, k - 1) * r
     work: dict[Factor, float] = {}
@@ -178,7 +178,8 @@ def choose_factor(problems: Problems) -> Factor | None:
         work[Dense] = max(1, k * (k - 1) / 2) * 2 * n * r**2 + m**3 / 3
     if k > 1 and k * n**2 * n_folds <= MAX_CELLS:
         work[RowSpace] = 2 * (k + 1) * n**3  # twice: always float64
-    return min(work, key=lambda factor: work[factor]) if work else None
+    best = min(work, key=lambda factor: work[factor], default=None)
+    return best, np.inf if best is None else work[best] * n_folds
 
 
 def _contrasts(k: int) -> Float:

@@ -8,7 +8,7 @@ their Hessians as preconditioners. Newton stops when a step no longer moves any 
 Shape letters: g folds in the batch, k logit columns (1 for two classes, else c), s strengths, n rows, r coordinates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,7 @@ EASY_CG = 15  # conjugate-gradient steps per Newton step up to which the diagona
 REFRESH_CG = 8  # steps per Newton step from which an old factor is replaced
 TOLERANCE = 1e-4  # on training logits: last Newton step times its relative error (the residual's, or the step's own)
 FIRST_FORCING, HARD_FORCING, LAST_FORCING = 0.3, 0.1, 0.01  # relative residuals of a step: first, by factors, last
+CHEAP_WORK = 5e9  # multiplications of a factor that is not worth doing without; a fraction of a second
 PRECISE_CELLS = 2**20  # up to this many coordinates, factors are float64
 
 
@@ -36,18 +37,27 @@ class Point:
     objective: Float
 
 
-def solve_logistic(problems: Problems) -> Float:
+def solve_logistic(
+    problems: Problems, worth: Callable[[Float], NDArray[np.bool_]] | None = None
+) -> tuple[Float, NDArray[np.bool_]]:
     """Minimise every problem of the batch; strengths ascend.
 
+    Args:
+        problems: The batch.
+        worth: Where factors cost seconds, asked with unfinished parameters ``(g, k, s, r)`` which strengths ``(s,)``
+            shall be finished; None for all.
+
     Returns:
-        Parameters ``(g, k, s, r)``; the last coordinate is the intercept.
+        Parameters ``(g, k, s, r)``, the last coordinate is the intercept; and which strengths ``(s,)`` are finished.
     """
     solution = _prior(problems)
-    factor = choose_factor(problems)
-    n_easy = _solve_easy(problems, solution, MAX_CG if factor is None else EASY_CG)
-    if factor is not None:
-        _solve_hard(problems, solution, n_easy, factor)
-    return solution
+    factor, work = choose_factor(problems)
+    exact = np.arange(solution.shape[2]) < _solve_easy(problems, solution)
+    if not exact.all():
+        wanted = ~exact if worth is None or work <= CHEAP_WORK else ~exact & worth(solution)
+        _solve_hard(problems, solution, np.flatnonzero(wanted), factor)
+        exact |= wanted
+    return solution, exact
 
 
 def _prior(problems: Problems) -> Float:
@@ -59,10 +69,10 @@ def _prior(problems: Problems) -> Float:
     return solution
 
 
-def _solve_easy(problems: Problems, solution: Float, limit: int) -> int:
+def _solve_easy(problems: Problems, solution: Float) -> int:
     """Solve in place, all strengths together, what a diagonal preconditioner can; returns how many that are.
 
-    Where it takes more than `limit` steps, it is not the right one for that strength, nor for weaker penalties.
+    Where it takes more than EASY_CG steps, it is not the right one for that strength, nor for weaker penalties.
     """
     n_easy = solution.shape[2]
     strengths, folds = np.arange(n_easy), np.arange(len(solution))
@@ -70,7 +80,7 @@ def _solve_easy(problems: Problems, solution: Float, limit: int) -> int:
     forcing = np.full(point.objective.shape, FIRST_FORCING)
     for _ in range(MAX_NEWTON):
         hessian = Hessian(problems, point.P)
-        point, error, left = _newton(point, hessian, Diagonal(hessian), forcing, limit)
+        point, error, left = _newton(point, hessian, Diagonal(hessian), forcing, EASY_CG)
         solution[:, :, strengths] = point.V
         n_easy = min([n_easy, *strengths[left.any(axis=0)]])
         keep = np.flatnonzero((error > TOLERANCE).any(axis=0) & (strengths < n_easy))
@@ -81,10 +91,11 @@ def _solve_easy(problems: Problems, solution: Float, limit: int) -> int:
     return int(n_easy)
 
 
-def _solve_hard(problems: Problems, solution: Float, first: int, factor: Factor) -> None:
-    """Solve in place the strengths from `first` on, each from the best start known; factors are kept while good."""
+def _solve_hard(problems: Problems, solution: Float, strengths: NDArray[np.intp], factor: Factor | None) -> None:
+    """Solve `strengths` in place, each from the best start known; factors are kept while good."""
     inverse: Inverse | None = None
-    for s in range(first, solution.shape[2]):
+    limit = MAX_CG if factor is None else REFRESH_CG
+    for s in strengths:
         one = problems.select(np.arange(len(solution)), np.array([s]))
         one = replace(one, rough=one.T) if one.T.size <= PRECISE_CELLS else one
         before = [solution[:, :, [i]] for i in range(max(0, s - 2), s)]
@@ -93,11 +104,11 @@ def _solve_hard(problems: Problems, solution: Float, first: int, factor: Factor)
         forcing = np.full(point.objective.shape, HARD_FORCING)
         for _ in range(MAX_NEWTON):
             hessian = Hessian(one, point.P)
-            inverse = inverse or factor(one, point.P)
-            point, error, left = _newton(point, hessian, inverse, forcing, REFRESH_CG)
-            if left.any():
+            inverse = inverse or (Diagonal(hessian) if factor is None else factor(one, point.P))
+            point, error, left = _newton(point, hessian, inverse, forcing, limit)
+            if left.any() or factor is None:
                 inverse = None
-            elif (error <= TOLERANCE).all():
+            if not left.any() and (error <= TOLERANCE).all():
                 break
             forcing = np.clip(error / forcing, LAST_FORCING, HARD_FORCING)
         solution[:, :, [s]] = point.V

@@ -265,8 +265,8 @@ def test_many_windows_and_batches_equal_one(monkeypatch):
     X, latent = matrix(60, 50)
     jobs = [class_job(classes(latent, 3)), regression_job(targets(latent))]
     whole = fit_linear(X, jobs, seed=0)
-    monkeypatch.setattr(linear, "WINDOW_CELLS", 1)
-    monkeypatch.setattr(linear, "BATCH_CELLS", 1)
+    monkeypatch.setattr("heads.bulk.WINDOW_CELLS", 1)
+    monkeypatch.setattr("heads.bulk.BATCH_CELLS", 1)
     for one, other in zip(fit_linear(X, jobs, seed=0), whole, strict=True):
         np.testing.assert_allclose(one.inner_scores, other.inner_scores, rtol=1e-4)
 
@@ -280,6 +280,32 @@ def test_large_folds_in_float32_still_agree_with_the_tight_solution(monkeypatch)
     for strength in STRENGTHS[::4]:
         head = at_strength(monkeypatch, X, class_job(y, inner=[(np.arange(200), np.arange(200))]), strength)
         np.testing.assert_allclose(head.predict_proba(X), tight(X, y, strength)(X), atol=1e-4)
+
+
+@pytest.mark.parametrize("could_win", [1.25, 0.0], ids=["in one pass", "in a second pass"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_leaving_clear_losers_unfinished_changes_neither_choice_nor_head(monkeypatch, size, could_win):
+    X, latent = matrix(*size)
+    jobs = [class_job(classes(latent, c, seed=c)) for c in (3, 5)]
+    whole = fit_linear(X, jobs, seed=0)
+    monkeypatch.setattr("heads.logistic.CHEAP_WORK", 0)
+    monkeypatch.setattr(linear, "COULD_WIN", could_win)
+    for head, other in zip(fit_linear(X, jobs, seed=0), whole, strict=True):
+        assert other.inner_exact.all() and not head.inner_exact.all()
+        assert head.strength == other.strength
+        np.testing.assert_allclose(head.coef, other.coef, atol=1e-6)
+        np.testing.assert_allclose(head.inner_scores[head.inner_exact], other.inner_scores[head.inner_exact], rtol=1e-3)
+        assert (head.inner_scores[~head.inner_exact] > 1.1 * other.inner_scores.min()).all()
+
+
+def test_without_room_for_factors_the_answer_is_the_same(monkeypatch):
+    X, latent = matrix(60, 150)
+    jobs = [class_job(classes(latent, c, seed=c)) for c in (2, 4)]
+    whole = fit_linear(X, jobs, seed=0)
+    monkeypatch.setattr("heads.curvature.MAX_CELLS", 0)
+    monkeypatch.setattr(linear, "COULD_WIN", np.inf)
+    for head, other in zip(fit_linear(X, jobs, seed=0), whole, strict=True):
+        np.testing.assert_allclose(head.inner_scores, other.inner_scores, rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
