@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from extract.convert import to_8bit
 from extract.decode import ImageError, read_image
 from extract.encoder import Encoder
-from store import Dataset, FeatureStore, ImageBlock, ImageRef, InputError, StoreError, TextBlock
+from extract.infobar import FINDERS
+from store import Crop, Dataset, FeatureStore, ImageBlock, ImageRef, InputError, StoreError, TextBlock
 
 WRITE_ROWS = 1024  # one chunk of the store
 BATCH_ROWS = 64  # for encoders without weights
@@ -340,7 +341,7 @@ def _prepare(ref: ImageRef, lanes: Sequence[Lane]) -> list[Any]:
         pixels = read_image(ref.path, ref.page)
     except ImageError as error:
         return [error] * len(lanes)
-    views: dict[tuple[int, str], Any] = {}
+    views: dict[tuple[Crop, str], Any] = {}
     outcomes = []
     for lane in lanes:
         space = lane.encoder.space
@@ -354,12 +355,13 @@ def _prepare(ref: ImageRef, lanes: Sequence[Lane]) -> list[Any]:
     return outcomes
 
 
-def crop(pixels: NDArray[Any], bottom_px: int) -> NDArray[Any]:
-    """Return the image without its lowest `bottom_px` rows.
+def crop(pixels: NDArray[Any], bottom: Crop) -> NDArray[Any]:
+    """Return the image without its lowest rows: so many, or as many as an info bar is found to have.
 
     Raises:
         ImageError: Nothing would be left.
     """
+    bottom_px = FINDERS[bottom](pixels) if isinstance(bottom, str) else bottom
     if bottom_px >= len(pixels):
         raise ImageError(f"has {len(pixels)} rows of pixels; crop_bottom_px = {bottom_px} leaves none")
     return pixels[: len(pixels) - bottom_px]

@@ -11,7 +11,7 @@ from store.folds import inner_folds
 from store.keys import file_key, text_key
 from store.reader import load_dataset, prediction_dataset
 from store.samples import SAMPLES, write_sample
-from store.space import FeatureSpace
+from store.space import INFO_BAR, Crop, FeatureSpace
 from store.spec import DatasetSpec, parse_spec
 from store.split import Split, make_split, open_split
 from store.task import Task
@@ -20,10 +20,12 @@ from store.view import PERTURBATIONS, check_view, is_one_crop, n_tiles, parse_vi
 
 __all__ = [
     "BlockSpace",
+    "Crop",
     "Dataset",
     "DatasetSpec",
     "FeatureSpace",
     "FeatureStore",
+    "INFO_BAR",
     "ImageBlock",
     "ImageRef",
     "InputError",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.keys import file_key, stack_key, text_key
+from store.space import Crop
 from store.spec import DatasetSpec, ImageSpec
 from store.task import Task
 from store.view import PART_FIELDS, VIEW_FIELDS
@@ -40,7 +41,7 @@ class ImageBlock:
     name: str
     refs: tuple[ImageRef | None, ...]
     convert: str | None
-    crop_bottom_px: int = 0
+    crop_bottom_px: Crop = 0
     view: str = "plain"
     tiles: str | None = None
     tile_px: int | None = None

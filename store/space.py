@@ -5,11 +5,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from store.errors import StoreError
 
 SCHEMA_VERSION = 1
+
+INFO_BAR: Final = "auto-1"
+"""Instead of a number of rows: the info bar is found in each image, by this version of the search."""
+
+Crop = int | Literal["auto-1"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class FeatureSpace:
         preprocess: The resolved preprocessing that the transform is built from (JSON values only).
         pooling: How positions or tokens became one vector.
         convert: How more than 8 bits became 8; None for text, for a spectrum, and for a stack, whose parts have theirs.
-        crop_bottom_px: Rows cut off below (an instrument's info bar).
+        crop_bottom_px: Rows cut off below (an instrument's info bar); or `INFO_BAR`.
         view: ``"plain"``, ``"fourier"``, or a perturbation with its strength.
         tiles: Rows x columns that the image was cut into (``"2x2"``), or None.
         tile_px: Side of the squares that it was cut into, or None.
@@ -45,7 +50,7 @@ class FeatureSpace:
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     pooling: str = "none"
     convert: str | None = None
-    crop_bottom_px: int = 0
+    crop_bottom_px: Crop = 0
     view: str = "plain"
     tiles: str | None = None
     tile_px: int | None = None
@@ -84,6 +89,9 @@ class FeatureSpace:
             raise StoreError(
                 f"feature space of schema version {version!r}, expected {SCHEMA_VERSION}: use the version that wrote it"
             )
+        crop = fields.get("crop_bottom_px")
+        if isinstance(crop, str) and crop != INFO_BAR:
+            raise StoreError(f"crop_bottom_px {crop!r} is not {INFO_BAR!r}: use the version that wrote it")
         try:
             return cls(**fields)
         except TypeError as error:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from store.errors import InputError, did_you_mean
+from store.space import INFO_BAR, Crop
 from store.units import NM_PER_UNIT, nm_per
 from store.view import check_tiles, check_view
 
@@ -19,6 +20,14 @@ Column = str | int
 BlockName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 ImageName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z0-9_.-]+)?$")]
 """What follows a dot tells variants of one image apart: ``bf.log``, ``bf.fourier``."""
+
+
+def _crop(value: Any) -> Any:
+    if value in ("auto", INFO_BAR):
+        return INFO_BAR
+    if type(value) is int and value >= 0:
+        return value
+    raise ValueError(f"needs a number of rows from 0 on, or 'auto' (got {value!r})")
 
 
 class _Part(BaseModel):
@@ -36,7 +45,8 @@ class ImageSpec(_Part):
     """Where this modality's files lie, relative to the root."""
     convert: str = "percentile_stretch"
     """How more than 8 bits become 8; 8-bit files pass unchanged."""
-    crop_bottom_px: Annotated[int, Field(ge=0)] = 0
+    crop_bottom_px: Annotated[Crop, BeforeValidator(_crop)] = 0
+    """Rows to cut off below; ``auto`` finds the instrument's info bar in each image."""
     page: Annotated[int, Field(ge=0)] | None = None
     """Which page of multi-page files, counted from 0; a path may also end in ``#2``."""
 
