@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from extract.engine import Choice, Device, Precision, Runner
 from extract.resize import resize_rgb
 from extract.weights import hub_file, read_state, seeded, state_digest, url_file, weights_file
-from store import Crop, FeatureSpace, InputError
+from store import FeatureSpace, InputError
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ class Backbone:
     """A headless network for images.
 
     Attributes:
-        module: Takes normalised float32 ``(b, 3, h, w)``, gives ``(b, d)``; in evaluation mode.
+        module: Takes normalised float32 ``(b, in_chans, h, w)``, gives ``(b, d)``; in evaluation mode.
         architecture: Its name without path or tag.
         preprocess: The resolved preprocessing, as `FeatureSpace` keeps it.
         pooling: How positions became one vector.
@@ -42,6 +42,7 @@ class Backbone:
     preprocess: Mapping[str, Any]
     pooling: str
     source: str
+    in_chans: int = 3
 
 
 class ImageEncoder:
@@ -59,13 +60,20 @@ class ImageEncoder:
         self.space = space
         self.provenance = dict(provenance)
         height_px, width_px = space.preprocess["input_px"]
-        noise = np.random.default_rng(0).integers(0, 256, (2, height_px, width_px, 3), dtype=np.uint8)
-        module = with_normalisation(backbone.module, space.preprocess)
+        shape = (2, height_px, width_px, backbone.in_chans)
+        noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        module = with_normalisation(backbone.module, space.preprocess, backbone.in_chans // 3)
         self.runner = Runner(module, (noise,), _cache_key(space), device, space.precision, engine)
 
     def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the pixels the network sees, uint8 ``(h, w, 3)``, of one image ``(h, w)`` or ``(h, w, 3)``."""
-        return resize_rgb(pixels, self.space.preprocess)
+        """Return the pixels the network sees, uint8 ``(h, w, 3)``, of one image ``(h, w)`` or ``(h, w, 3)``.
+
+        Of a stack of p images both have 3 p channels.
+        """
+        if pixels.ndim == 2 or pixels.shape[2] == 3:
+            return resize_rgb(pixels, self.space.preprocess)
+        images = np.split(pixels, pixels.shape[2] // 3, axis=2)
+        return np.concatenate([resize_rgb(image, self.space.preprocess) for image in images], axis=2)
 
     def encode(self, batch: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return float32 ``(b, d)`` for b prepared images.
@@ -100,8 +108,8 @@ def is_image_name(name: str) -> bool:
     return name.split(".")[0] in timm_names or name in torchvision_names
 
 
-def image_space(backbone: Backbone, *, convert: str, crop_bottom_px: Crop, precision: Precision) -> FeatureSpace:
-    """Return the space of a backbone's vectors."""
+def image_space(backbone: Backbone, settings: Mapping[str, Any], *, precision: Precision) -> FeatureSpace:
+    """Return the space of a backbone's vectors, seen as `view_settings` has it."""
     return FeatureSpace(
         modality="image",
         encoder=backbone.architecture,
@@ -109,32 +117,39 @@ def image_space(backbone: Backbone, *, convert: str, crop_bottom_px: Crop, preci
         weights_digest=state_digest(backbone.module.state_dict()),
         preprocess=backbone.preprocess,
         pooling=backbone.pooling,
-        convert=convert,
-        crop_bottom_px=crop_bottom_px,
         precision=precision,
+        **settings,
     )
 
 
-def load_backbone(name: str, *, weights: str = "pretrained", seed: int = 0) -> Backbone:
+def load_backbone(name: str, *, weights: str = "pretrained", seed: int = 0, in_chans: int = 3) -> Backbone:
     """Return a headless network.
 
     Args:
         name: A timm name (with or without its tag), ``local-dir:PATH``, or a torchvision name that timm lacks.
         weights: ``"pretrained"``, ``"random"``, or a file or folder.
         seed: For random weights.
+        in_chans: Input channels, a multiple of 3: timm repeats the weights of the first layer and scales them to the
+            same sum, so that a stack of equal images gives what one image would.
 
     Raises:
-        InputError: No such folder or file, no pretrained weights, out of reach, or weights of another network.
+        InputError: No such folder or file, no pretrained weights, out of reach, weights of another network, or a
+            network that cannot be widened.
     """
     if name in _torchvision_names():
+        if in_chans != 3:
+            raise InputError(f"'{name}' is a torchvision network and takes 3 channels; stacks need a timm network")
         return _torchvision_backbone(name, weights, seed)
     if name.startswith(LOCAL):
-        return _timm_backbone(name, *_read_local(Path(name.removeprefix(LOCAL))), weights=weights, seed=seed)
-    return _timm_backbone(name, name, {}, None, weights=weights, seed=seed)
+        model, args, config = _read_local(Path(name.removeprefix(LOCAL)))
+        return _timm_backbone(name, model, args | {"in_chans": in_chans}, config, weights=weights, seed=seed)
+    return _timm_backbone(name, name, {"in_chans": in_chans}, None, weights=weights, seed=seed)
 
 
-def with_normalisation(module: "torch.nn.Module", preprocess: Mapping[str, Any]) -> "torch.nn.Module":
-    """Return a module that takes uint8 ``(b, h, w, 3)`` and begins with ``(x / 255 - mean) / std``."""
+def with_normalisation(
+    module: "torch.nn.Module", preprocess: Mapping[str, Any], n_images: int = 1
+) -> "torch.nn.Module":
+    """Return a module that takes uint8 ``(b, h, w, 3 n_images)`` and begins with ``(x / 255 - mean) / std``."""
     import torch
 
     class Normalised(torch.nn.Module):
@@ -144,7 +159,7 @@ def with_normalisation(module: "torch.nn.Module", preprocess: Mapping[str, Any])
         def __init__(self) -> None:
             super().__init__()
             self.network = module
-            mean, std = (torch.tensor(preprocess[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+            mean, std = (torch.tensor(preprocess[key] * n_images).view(1, -1, 1, 1) for key in ("mean", "std"))
             self.register_buffer("scale", 1 / (255 * std))
             self.register_buffer("shift", -mean / std)
 
@@ -161,7 +176,7 @@ def vector_length(backbone: Backbone) -> int:
     import torch
 
     with torch.inference_mode():
-        vectors = backbone.module(torch.zeros(1, 3, *backbone.preprocess["input_px"]))
+        vectors = backbone.module(torch.zeros(1, backbone.in_chans, *backbone.preprocess["input_px"]))
     if vectors.ndim != 2:
         raise InputError(f"'{backbone.architecture}' gives {tuple(vectors.shape)} per image, not one vector")
     return int(vectors.shape[1])
@@ -196,9 +211,20 @@ def _timm_backbone(
     network.reset_classifier(0)
     preprocess = _timm_preprocess(timm.data.resolve_data_config(model=network), args)
     architecture = network.pretrained_cfg.get("architecture") or model.split(".")[0]
-    return Backbone(
-        network.eval(), architecture, preprocess, _timm_pooling(network), str(file or f"random, seed {seed}")
-    )
+    source = str(file or f"random, seed {seed}")
+    _check_widened(name, network, args["in_chans"])
+    return Backbone(network.eval(), architecture, preprocess, _timm_pooling(network), source, args["in_chans"])
+
+
+def _check_widened(name: str, network: Any, in_chans: int) -> None:
+    """Raise if timm could not widen a first layer: it warns, and leaves the layer random."""
+    if in_chans == 3:
+        return
+    first = network.pretrained_cfg.get("first_conv")
+    for layer in [first] if isinstance(first, str) else first or []:
+        weight = network.get_submodule(layer).weight
+        if not (weight[:, :3] == weight[:, 3:6]).all():
+            raise InputError(f"'{name}': timm cannot widen its first layer to {in_chans} channels; choose another")
 
 
 def _check_tag(model: str) -> None:

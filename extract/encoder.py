@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -10,8 +11,19 @@ from numpy.typing import NDArray
 from extract.engine import Choice, Device, Precision
 from extract.ngrams import NgramEncoder
 from extract.texture import TextureEncoder
+from extract.tiles import PooledEncoder
 from extract.weights import WeightsError
-from store import Dataset, FeatureSpace, ImageBlock, InputError, StoreError, TextBlock, did_you_mean
+from store import (
+    Dataset,
+    FeatureSpace,
+    ImageBlock,
+    InputError,
+    StoreError,
+    TextBlock,
+    did_you_mean,
+    is_one_crop,
+    view_settings,
+)
 
 Modality = Literal["image", "text"]
 Block = ImageBlock | TextBlock
@@ -26,7 +38,7 @@ class Encoder(Protocol):
         """Return what one batch element is; runs in the decode workers, keeps no state.
 
         Args:
-            item: 8-bit pixels ``(h, w)`` or ``(h, w, 3)`` after crop and conversion; or a text.
+            item: 8-bit pixels ``(h, w)`` or ``(h, w, 3)`` as `view.render` gives them; or a text.
         """
         ...
 
@@ -47,7 +59,7 @@ class BuiltIn:
 ENCODERS: dict[str, BuiltIn] = {
     "texture": BuiltIn(
         "image",
-        lambda block: TextureEncoder(block.convert, block.crop_bottom_px),
+        lambda block: TextureEncoder(**view_settings(block)),
         "spectrum, local patterns, co-occurrence, wavelets, grey-value moments",
     ),
     "ngrams": BuiltIn("text", lambda block: NgramEncoder(), "hashed character n-grams"),  # noqa: ARG005
@@ -108,7 +120,7 @@ def make_encoder(name: str, block: Block, options: Options | None = None) -> Enc
     if modality_of(name) != modality:
         raise InputError(f"backbone '{name}' does not take {modality}s, but block '{block.name}' has {modality}s")
     if name in ENCODERS:
-        return ENCODERS[name].make(block)
+        return _built_in(name, block)
     options = options or Options()
     return _Loaded(name, modality, options).encoder(block)
 
@@ -135,7 +147,10 @@ def make_encoders(
             raise InputError(f"backbone '{name}' takes {modality}s, but the dataset has no [{modality}s.…] block")
         loaded = None if name in ENCODERS else _load(name, modality, options or Options(), warnings)
         for block in blocks.values():
-            encoder = ENCODERS[name].make(block) if loaded is None else loaded.encoder(block)
+            if loaded is None and _is_stack(block) and len(blocks) > 1:
+                warnings.append(f"'{name}' takes no stacks: [images.{block.name}] is left out")
+                continue
+            encoder = _built_in(name, block) if loaded is None else loaded.encoder(block)
             encoders.setdefault(f"{modality}:{block.name}", []).append(encoder)
     return encoders, warnings
 
@@ -160,8 +175,7 @@ def encoder_from_space(
         options = replace(options, weights=recorded.get("weights", "pretrained"), seed=recorded.get("seed", 0))
     options = replace(options, precision=space.precision)
     if space.encoder in ENCODERS:
-        block = ImageBlock("", (), space.convert or "none", space.crop_bottom_px)
-        encoder = ENCODERS[space.encoder].make(block)
+        encoder = _built_in(space.encoder, _block_of(space))
     else:
         name = recorded.get("name", space.encoder)
         encoder = _Loaded(name, space.modality, options).encoder_of(space)
@@ -171,6 +185,30 @@ def encoder_from_space(
             "with --weights FILE-OR-FOLDER."
         )
     return encoder
+
+
+def _built_in(name: str, block: Block) -> Encoder:
+    if _is_stack(block):
+        raise InputError(f"'{name}' takes no stacks, but [images.{block.name}] is one: give --backbone a timm network")
+    return _pooled(ENCODERS[name].make(block))
+
+
+def _is_stack(block: Block) -> bool:
+    return isinstance(block, ImageBlock) and bool(block.parts)
+
+
+def _pooled(encoder: Encoder) -> Encoder:
+    """Return an encoder that takes tiles and turns where its space has any."""
+    return encoder if is_one_crop(view_settings(encoder.space)) else PooledEncoder(encoder)
+
+
+def _block_of(space: FeatureSpace) -> Block:
+    """Return an empty block whose images are seen as in a space."""
+    if space.modality == "text":
+        return TextBlock("", ())
+    settings = view_settings(space) | {"parts": tuple(ImageBlock("", (), **part) for part in space.stack)}
+    del settings["stack"]
+    return ImageBlock(name="", refs=(), **settings)
 
 
 def _load(name: str, modality: Modality, options: Options, warnings: list[str]) -> "_Loaded":
@@ -192,7 +230,9 @@ class _Loaded:
         self._options = options
         self._modality = modality
         load: Any = backbone.load_backbone if modality == "image" else language.load_language
-        self._network: Any = load(name, weights=options.weights, seed=options.seed)
+        self._load: Callable[..., Any] = partial(load, name, weights=options.weights, seed=options.seed)
+        self._network = self._load()
+        self._widened: dict[int, Any] = {}
         self._provenance = {
             "name": name,
             "weights": options.weights,
@@ -202,29 +242,33 @@ class _Loaded:
 
     def encoder(self, block: Block) -> Encoder:
         """Return the encoder for a block."""
-        from extract import backbone, language
-
-        if isinstance(block, ImageBlock):
-            return self._make(
-                backbone.image_space(
-                    self._network,
-                    convert=block.convert,
-                    crop_bottom_px=block.crop_bottom_px,
-                    precision=self._options.precision,
-                )
-            )
-        return self._make(language.text_space(self._network, precision=self._options.precision))
+        return self._make(self._space(block))
 
     def encoder_of(self, space: FeatureSpace) -> Encoder:
         """Return the encoder with the preprocessing of `space` and its own weights."""
-        own = self.encoder(ImageBlock("", (), space.convert or "none", space.crop_bottom_px))
-        return own if self._modality == "text" else self._make(replace(own.space, preprocess=space.preprocess))
+        own = self._space(_block_of(space))
+        return self._make(own if self._modality == "text" else replace(own, preprocess=space.preprocess))
+
+    def _space(self, block: Block) -> FeatureSpace:
+        from extract import backbone, language
+
+        precision = self._options.precision
+        if isinstance(block, TextBlock):
+            return language.text_space(self._network, precision=precision)
+        return backbone.image_space(self._seeing(len(block.parts)), view_settings(block), precision=precision)
+
+    def _seeing(self, n_stacked: int) -> Any:
+        """Return the network for one image, or widened for a stack."""
+        if not n_stacked:
+            return self._network
+        if n_stacked not in self._widened:
+            self._widened[n_stacked] = self._load(in_chans=3 * n_stacked)
+        return self._widened[n_stacked]
 
     def _make(self, space: FeatureSpace) -> Encoder:
         from extract import backbone, language
 
         make: Any = backbone.ImageEncoder if self._modality == "image" else language.TextEncoder
-        made: Encoder = make(
-            self._network, space, provenance=self._provenance, device=self._options.device, engine=self._options.engine
-        )
-        return made
+        network, options = self._seeing(len(space.stack)), self._options
+        made: Encoder = make(network, space, provenance=self._provenance, device=options.device, engine=options.engine)
+        return _pooled(made)

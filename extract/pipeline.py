@@ -1,5 +1,6 @@
 """From a dataset to vectors in the store: each image decoded once, for every encoder that lacks it."""
 
+import json
 import os
 import time
 from collections import deque
@@ -12,16 +13,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.convert import to_8bit
 from extract.decode import ImageError, read_image
 from extract.encoder import Encoder
-from extract.infobar import FINDERS
-from store import Crop, Dataset, FeatureStore, ImageBlock, ImageRef, InputError, StoreError, TextBlock
+from extract.view import render
+from store import (
+    Dataset,
+    FeatureStore,
+    ImageBlock,
+    ImageRef,
+    StoreError,
+    find_block,
+    hash_files,
+    view_settings,
+)
 
 WRITE_ROWS = 1024  # one chunk of the store
 BATCH_ROWS = 64  # for encoders without weights
 MAX_WORKERS = 16
+AHEAD = 16  # images per worker that may be prepared before they are asked for; fewer where one gives many elements
 N_EXAMPLES = 5
+
+Sources = tuple[ImageRef, ...]
+"""The files of one image: one, or those of a stack."""
 
 Progress = Callable[[int, int], None]
 """Called with (distinct items done, distinct items to do)."""
@@ -148,7 +161,7 @@ class Lane:
     def expect(self) -> None:
         """Tell an encoder with weights how much will come, so that it picks its engine."""
         if (runner := getattr(self.encoder, "runner", None)) is not None:
-            runner.expected = len(self.missing)
+            runner.expected = len(self.missing) * getattr(self.encoder, "n_looks", 1)
 
 
 @dataclass
@@ -199,8 +212,9 @@ def extract_features(
     clocks = {"image": Clock(), "text": Clock()}
     lanes: dict[str, Lane] = {}
     wants: list[Want] = []
+    hashes = hash_files(find_block(dataset, block) for block in encoders)
     for block, chosen in encoders.items():
-        items, keys = _items(dataset, block)
+        items, keys = _items(dataset, block), find_block(dataset, block).keys(hashes)
         for encoder in chosen:
             space = encoder.space
             clock = clocks[space.modality]
@@ -215,8 +229,8 @@ def extract_features(
 
 def probe_images(dataset: Dataset, *, progress: Progress | None = None) -> list[tuple[str, str, str]]:
     """Read every image once and return (row id, block, reason) for those that cannot be used, in row order."""
-    todo = {(name, ref): block for name, block in dataset.images.items() for ref in block.refs if ref is not None}
-    reasons: dict[tuple[str, ImageRef], str | None] = {}
+    todo = {(name, refs): block for name, block in dataset.images.items() for refs in block.sources if refs is not None}
+    reasons: dict[tuple[str, Sources], str | None] = {}
     calls = [(key, lambda key=key, block=block: _probe(key[1], block)) for key, block in todo.items()]
     for done, (key, reason) in enumerate(_in_order(calls), start=1):
         reasons[key] = reason
@@ -225,8 +239,8 @@ def probe_images(dataset: Dataset, *, progress: Progress | None = None) -> list[
     return [
         (str(row_id), name, reason)
         for name, block in dataset.images.items()
-        for row_id, ref in zip(dataset.ids, block.refs, strict=True)
-        if ref is not None and (reason := reasons[name, ref]) is not None
+        for row_id, refs in zip(dataset.ids, block.sources, strict=True)
+        if refs is not None and (reason := reasons[name, refs]) is not None
     ]
 
 
@@ -275,27 +289,47 @@ def _kept(lanes: Sequence[Lane]) -> Iterator[None]:
 
 def _embed_images(wants: Sequence[Want], lanes: Sequence[Lane]) -> Iterator[str]:
     """Decode every distinct image once and hand it to all lanes that lack it; yield its key when that is done."""
-    refs: dict[str, ImageRef] = {}
+    sources: dict[str, Sources] = {}
     for want in wants:
-        for key, ref in zip(want.keys, want.items, strict=True):
+        for key, refs in zip(want.keys, want.items, strict=True):
             if key in want.claimed:
-                refs.setdefault(key, ref)
-    lacking = {key: [lane for lane in lanes if key in lane.missing] for key in refs}
-    calls = [(key, lambda key=key, ref=ref: _prepare(ref, lacking[key])) for key, ref in refs.items()]
-    prepared = _in_order(calls)
+                sources.setdefault(key, refs)
+    lacking = {key: [lane for lane in lanes if key in lane.missing] for key in sources}
+    units = _sharing(sources)
+    calls = [(unit, lambda unit=unit: _prepare({key: sources[key] for key in unit}, lacking)) for unit in units]
+    n_looks = sum(getattr(lane.encoder, "n_looks", 1) for lane in lanes)
+    prepared = _in_order(calls, ahead=max(2, min(AHEAD, 4 * AHEAD // max(1, n_looks))))
     clock = lanes[0]._clock if lanes else Clock()
     while True:
         with clock.measure("decode"):
             found = next(prepared, None)
         if found is None:
             return
-        key, outcomes = found
-        for lane, outcome in zip(lacking[key], outcomes, strict=True):
+        unit, outcomes = found
+        for key, lane, outcome in outcomes:
             if isinstance(outcome, ImageError):
                 lane.fail(key, str(outcome))
             else:
                 lane.add(key, outcome)
-        yield key
+        yield from unit
+
+
+def _sharing(sources: Mapping[str, Sources]) -> list[list[str]]:
+    """Put images together whose files are decoded together: stacks with those of their parts; in order of first use.
+
+    A file that stands in several stacks is decoded for each of them.
+    """
+    units: list[list[str]] = []
+    owners: dict[ImageRef, list[str]] = {}
+    for key, refs in sorted(sources.items(), key=lambda item: -len(item[1])):
+        unit = owners.get(refs[0])
+        if unit is None or any(owners.get(ref) is not unit for ref in refs):
+            unit = []
+            units.append(unit)
+        unit.append(key)
+        for ref in refs:
+            owners.setdefault(ref, unit)
+    return units
 
 
 def _embed_texts(wants: Sequence[Want], lanes: Sequence[Lane]) -> Iterator[str]:
@@ -307,22 +341,22 @@ def _embed_texts(wants: Sequence[Want], lanes: Sequence[Lane]) -> Iterator[str]:
             yield key
 
 
-def _in_order(calls: Iterable[tuple[Any, Callable[[], Any]]]) -> Iterator[tuple[Any, Any]]:
-    """Run calls in worker threads, a bounded number ahead, and yield (key, result) in order.
+def _in_order(calls: Iterable[tuple[Any, Callable[[], Any]]], *, ahead: int = AHEAD) -> Iterator[tuple[Any, Any]]:
+    """Run calls in worker threads, at most `ahead` per worker before they are asked for; yield (key, result) in order.
 
     Threads, because decoding, conversion and resizing release Python's lock.
     """
     n_workers = min(_n_cores(), MAX_WORKERS)
-    ahead: deque[tuple[Any, Future[Any]]] = deque()
+    waiting: deque[tuple[Any, Future[Any]]] = deque()
     pool = ThreadPoolExecutor(n_workers)
     try:
         for key, call in calls:
-            ahead.append((key, pool.submit(call)))
-            if len(ahead) >= 16 * n_workers:
-                first, future = ahead.popleft()
+            waiting.append((key, pool.submit(call)))
+            if len(waiting) >= ahead * n_workers:
+                first, future = waiting.popleft()
                 yield first, future.result()
-        while ahead:
-            first, future = ahead.popleft()
+        while waiting:
+            first, future = waiting.popleft()
             yield first, future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -335,41 +369,50 @@ def _n_cores() -> int:
 # --- one image ---
 
 
-def _prepare(ref: ImageRef, lanes: Sequence[Lane]) -> list[Any]:
-    """Return per lane what its encoder takes, or the `ImageError`; the file is decoded once."""
-    try:
-        pixels = read_image(ref.path, ref.page)
-    except ImageError as error:
-        return [error] * len(lanes)
-    views: dict[tuple[Crop, str], Any] = {}
+def _prepare(items: Mapping[str, Sources], lacking: Mapping[str, Sequence[Lane]]) -> list[tuple[str, Lane, Any]]:
+    """Return (key, lane, what its encoder takes or the `ImageError`) of images that share files; each is decoded once.
+
+    Lanes that see the same pixels follow each other, so that only one view is in memory at a time.
+    """
+    files = {ref: _read(ref) for refs in items.values() for ref in refs}
     outcomes = []
-    for lane in lanes:
-        space = lane.encoder.space
-        view = (space.crop_bottom_px, space.convert or "none")
-        try:
-            if view not in views:
-                views[view] = to_8bit(crop(pixels, view[0]), view[1])
-            outcomes.append(lane.encoder.prepare(views[view]))
-        except ImageError as error:
-            outcomes.append(error)
+    for key, refs in items.items():
+        for lanes in _alike(lacking[key]):
+            try:
+                seen = render(_all_read(files[ref] for ref in refs), view_settings(lanes[0].encoder.space))
+                outcomes += [(key, lane, lane.encoder.prepare(seen)) for lane in lanes]
+            except ImageError as error:
+                outcomes += [(key, lane, error) for lane in lanes]
     return outcomes
 
 
-def crop(pixels: NDArray[Any], bottom: Crop) -> NDArray[Any]:
-    """Return the image without its lowest rows: so many, or as many as an info bar is found to have.
-
-    Raises:
-        ImageError: Nothing would be left.
-    """
-    bottom_px = FINDERS[bottom](pixels) if isinstance(bottom, str) else bottom
-    if bottom_px >= len(pixels):
-        raise ImageError(f"has {len(pixels)} rows of pixels; crop_bottom_px = {bottom_px} leaves none")
-    return pixels[: len(pixels) - bottom_px]
+def _alike(lanes: Iterable[Lane]) -> list[list[Lane]]:
+    """Put lanes together that see the same pixels."""
+    groups: dict[str, list[Lane]] = {}
+    for lane in lanes:
+        groups.setdefault(json.dumps(view_settings(lane.encoder.space)), []).append(lane)
+    return list(groups.values())
 
 
-def _probe(ref: ImageRef, block: ImageBlock) -> str | None:
+def _read(ref: ImageRef) -> NDArray[Any] | ImageError:
     try:
-        to_8bit(crop(read_image(ref.path, ref.page), block.crop_bottom_px), block.convert)
+        return read_image(ref.path, ref.page)
+    except ImageError as error:
+        return error
+
+
+def _all_read(images: Iterable[NDArray[Any] | ImageError]) -> list[NDArray[Any]]:
+    found = []
+    for image in images:
+        if isinstance(image, ImageError):
+            raise image
+        found.append(image)
+    return found
+
+
+def _probe(refs: Sources, block: ImageBlock) -> str | None:
+    try:
+        render(_all_read(map(_read, refs)), view_settings(block))
     except ImageError as error:
         return str(error)
     return None
@@ -378,15 +421,10 @@ def _probe(ref: ImageRef, block: ImageBlock) -> str | None:
 # --- what is reported ---
 
 
-def _items(dataset: Dataset, block: str) -> tuple[Sequence[Any], list[str | None]]:
-    """Return the items of ``image:NAME`` or ``text:NAME`` and their keys, in row order."""
-    modality, _, name = block.partition(":")
-    blocks: Mapping[str, Mapping[str, ImageBlock | TextBlock]] = {"image": dataset.images, "text": dataset.texts}
-    found = blocks.get(modality, {}).get(name)
-    if found is None:
-        known = [f"image:{x}" for x in dataset.images] + [f"text:{x}" for x in dataset.texts]
-        raise InputError(f"no block '{block}' in this dataset: expected one of {', '.join(known) or 'none'}")
-    return found.refs if isinstance(found, ImageBlock) else found.texts, found.keys()
+def _items(dataset: Dataset, block: str) -> Sequence[Any]:
+    """Return the files or texts of a block in row order, None where a row has none."""
+    found = find_block(dataset, block)
+    return found.sources if isinstance(found, ImageBlock) else found.texts
 
 
 def _report(want: Want, store: FeatureStore, clocks: Mapping[str, Clock], seconds: Mapping[str, float]) -> SpaceReport:
@@ -429,9 +467,9 @@ def _failures(want: Want, store: FeatureStore) -> list[tuple[str, str]]:
     return found
 
 
-def _why_unread(ref: ImageRef) -> str:
+def _why_unread(refs: Sources) -> str:
     try:
-        read_image(ref.path, ref.page)
+        _all_read(map(_read, refs))
     except ImageError as error:
         return str(error)
     return "could not be read when its content was hashed"

@@ -162,13 +162,6 @@ def test_failed_rows_are_tried_again_only_on_request(tmp_path: Path, monkeypatch
     assert reads == ["1.png"]
 
 
-def test_crop_leaves_out_the_lowest_rows(tmp_path: Path) -> None:
-    pixels = np.arange(12, dtype=np.uint8).reshape(4, 3)
-    assert np.array_equal(pipeline.crop(pixels, 1), pixels[:3])
-    with pytest.raises(pipeline.ImageError, match="4 rows of pixels; crop_bottom_px = 4 leaves none"):
-        pipeline.crop(pixels, 4)
-
-
 def test_batch_that_does_not_fit_is_halved(tmp_path: Path) -> None:
     dataset, encoder = make_dataset(tmp_path), Recorder(fits=3)
     assert embed(dataset, encoder, FeatureStore(tmp_path / "f.zarr"), batch_size=6).embedded == 6
@@ -244,7 +237,7 @@ def test_texts_go_from_short_to_long_and_rows_stay_theirs(tmp_path: Path) -> Non
 
 
 def test_unknown_block_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no block 'image:fb'.*image:bf, text:notes"):
+    with pytest.raises(InputError, match=r"block 'image:fb' is needed.*image:bf, text:notes"):
         extract_features(make_dataset(tmp_path), {"image:fb": []}, FeatureStore(tmp_path / "f.zarr"))
 
 
