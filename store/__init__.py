@@ -6,7 +6,6 @@ from store.counts import summary
 from store.dataset import Dataset, ImageBlock, ImageRef, MetadataColumn, TextBlock, hash_files
 from store.errors import InputError, StoreError, did_you_mean
 from store.exchange import export_block, import_vectors
-from store.features import FeatureStore
 from store.folds import inner_folds
 from store.keys import file_key, text_key
 from store.reader import load_dataset, prediction_dataset
@@ -16,6 +15,7 @@ from store.spec import DatasetSpec, parse_spec
 from store.split import Split, make_split, open_split
 from store.task import Task
 from store.variants import with_variants
+from store.vectors.features import FeatureStore
 from store.view import PERTURBATIONS, check_view, is_one_crop, n_tiles, parse_view, view_settings
 
 __all__ = [

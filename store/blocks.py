@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from store.dataset import Dataset, ImageBlock, TextBlock, hash_files
 from store.errors import InputError, did_you_mean
-from store.features import FeatureStore
 from store.space import FeatureSpace
+from store.vectors.features import FeatureStore
 from store.view import view_settings
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from store.blocks import find_block_space
 from store.dataset import Dataset
 from store.errors import InputError, StoreError, did_you_mean
-from store.features import FeatureStore
 from store.space import FeatureSpace
+from store.vectors.features import FeatureStore
 
 SPACE = "embedonce_space"  # what the space's canonical JSON is called inside a file
 

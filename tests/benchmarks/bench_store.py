@@ -26,7 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from store import FeatureSpace
-from store.features import FeatureStore
+from store.vectors.features import FeatureStore
 
 ROWS_AT_ONCE = 4096
 

@@ -12,7 +12,7 @@ import pytest
 
 from store import FeatureSpace, InputError, load_dataset
 from store.exchange import EXPORTS, IMPORTS, export_block, export_vectors, import_vectors
-from store.features import FeatureStore
+from store.vectors.features import FeatureStore
 
 SPACE = FeatureSpace("image", "texture", 5, "v1", {"size_px": 256}, convert="percentile")
 KEYS = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(40)]

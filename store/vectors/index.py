@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from store.chunks import ROWS
+from store.vectors.chunks import ROWS
 
 KEY_BYTES = 32
 _MULTIPLIERS = np.array(  # odd 64-bit constants of xxHash (PRIME64_1 to 4), https://xxhash.com/doc

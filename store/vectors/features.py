@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from store.arrays import SpaceArrays, as_stored
-from store.chunks import ChunkDamage, group_document
-from store.description import FOLDER, folder_of, read_attributes, read_description
 from store.errors import InputError, StoreError, did_you_mean
-from store.failures import change_failures, read_failures
-from store.files import PARTIAL, open_files
-from store.index import first_places, key_bytes
 from store.space import SCHEMA_VERSION, FeatureSpace
-from store.upkeep import clean_up, drop_damage, find_damage
+from store.vectors.arrays import SpaceArrays, as_stored
+from store.vectors.chunks import ChunkDamage, group_document
+from store.vectors.description import FOLDER, folder_of, read_attributes, read_description
+from store.vectors.failures import change_failures, read_failures
+from store.vectors.files import PARTIAL, open_files
+from store.vectors.index import first_places, key_bytes
+from store.vectors.upkeep import clean_up, drop_damage, find_damage
 
 N_READ_TRIES = 5
 

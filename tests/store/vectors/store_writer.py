@@ -1,6 +1,6 @@
 """A process that fills a store like an extraction does; the promises' tests start it, kill it and start it again.
 
-    python tests/store/store_writer.py URL N_ROWS BATCH START GO
+    python tests/store/vectors/store_writer.py URL N_ROWS BATCH START GO
 
 It writes rows START, START + 1, ... (wrapping round), prints `ready`, waits until the file GO exists, appends every row
 that it computes to GO's neighbour `computed.txt`, and prints how many rows it stored.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DIM = 64
 
 
@@ -28,7 +28,7 @@ def vectors_of(keys: list[str]) -> np.ndarray:
 
 def main(url: str, n_rows: int, batch: int, start: int, go: Path) -> None:
     from store import FeatureSpace
-    from store.features import FeatureStore
+    from store.vectors.features import FeatureStore
 
     space, keys, n_stored = FeatureSpace("image", "texture", DIM, "v1"), make_keys(n_rows), 0
     order = keys[start:] + keys[:start]

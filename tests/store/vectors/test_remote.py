@@ -11,7 +11,7 @@ import tensorstore
 
 from store import FeatureSpace, FeatureStore, InputError, StoreError
 from store.exchange import export_vectors
-from store.remote import RemoteFiles
+from store.vectors.remote import RemoteFiles
 
 DIM = 6
 SPACE = FeatureSpace("image", "texture", DIM, "v1", convert="percentile")

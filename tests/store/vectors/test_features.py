@@ -11,7 +11,7 @@ import tensorstore
 import zarr
 
 from store import FeatureSpace, InputError, StoreError
-from store.features import FeatureStore
+from store.vectors.features import FeatureStore
 
 DIM = 6
 SPACE = FeatureSpace("image", "texture", DIM, "v1", {"size_px": 256}, convert="percentile")

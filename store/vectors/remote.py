@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import Any
 
 from store.errors import InputError, StoreError
-from store.files import Readable, Stamp
+from store.vectors.files import Readable, Stamp
 
 
 class RemoteFiles:

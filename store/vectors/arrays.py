@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from store.chunks import (
+from store.errors import InputError
+from store.space import FeatureSpace
+from store.vectors.chunks import (
     ROWS,
     ChunkDamage,
     array_document,
@@ -22,11 +24,9 @@ from store.chunks import (
     grown,
     layout_problem,
 )
-from store.description import folder_of, read_description, read_json
-from store.errors import InputError
-from store.files import Files, Stamp, reading
-from store.index import KEY_BYTES, KeyIndex
-from store.space import FeatureSpace
+from store.vectors.description import folder_of, read_description, read_json
+from store.vectors.files import Files, Stamp, reading
+from store.vectors.index import KEY_BYTES, KeyIndex
 
 LOCK = "keys/.lock"  # inside an array, where Zarr readers list nothing
 T = TypeVar("T")

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import store.features
-import store.locks
+import store.vectors.features
+import store.vectors.locks
 from store import FeatureSpace, StoreError
-from store.chunks import encode_chunk
-from store.features import FeatureStore
-from store.files import LocalFiles
-from store.locks import file_lock
+from store.vectors.chunks import encode_chunk
+from store.vectors.features import FeatureStore
+from store.vectors.files import LocalFiles
+from store.vectors.locks import file_lock
 
 WRITER = Path(__file__).with_name("store_writer.py")
 DIM = 64
@@ -259,14 +259,14 @@ def test_a_lock_that_is_never_given_back_is_named(tmp_path: Path) -> None:
 
 
 def test_a_lock_on_a_file_deleted_meanwhile_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, lock = tmp_path / ".lock", store.locks._lock
+    path, lock = tmp_path / ".lock", store.vectors.locks._lock
 
     def lock_too_late(descriptor: int) -> bool:
-        monkeypatch.setattr(store.locks, "_lock", lock)
+        monkeypatch.setattr(store.vectors.locks, "_lock", lock)
         path.unlink()
         return lock(descriptor)
 
-    monkeypatch.setattr(store.locks, "_lock", lock_too_late)
+    monkeypatch.setattr(store.vectors.locks, "_lock", lock_too_late)
     with file_lock(path, timeout_seconds=1), pytest.raises(StoreError, match="locked by another process"):
         file_lock(path, timeout_seconds=0.05).__enter__()
 
@@ -410,17 +410,17 @@ def test_a_repair_never_makes_an_open_store_serve_another_rows_vector(tmp_path: 
 def test_rows_that_move_while_they_are_read_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = tmp_path / "features.zarr"
     reader, keys = filled(url, 1024)
-    gather = store.features._gather
+    gather = store.vectors.features._gather
 
     def swap_then_gather(*arguments: object) -> object:
-        monkeypatch.setattr(store.features, "_gather", gather)
+        monkeypatch.setattr(store.vectors.features, "_gather", gather)
         flip_bit(chunk(url, "vectors", 0))
         writer = FeatureStore(url)
         writer.repair()
         writer.write(SPACE, keys[::-1], vectors_of(keys[::-1]))
         return gather(*arguments)
 
-    monkeypatch.setattr(store.features, "_gather", swap_then_gather)
+    monkeypatch.setattr(store.vectors.features, "_gather", swap_then_gather)
     np.testing.assert_array_equal(reader.read(SPACE, keys), vectors_of(keys))
 
 

@@ -4,10 +4,10 @@ import json
 import re
 from typing import Any
 
-from store.chunks import ChunkDamage
 from store.errors import StoreError
-from store.files import Files, reading
 from store.space import FeatureSpace
+from store.vectors.chunks import ChunkDamage
+from store.vectors.files import Files, reading
 
 FOLDER = re.compile(r"[0-9a-f]{16}")
 

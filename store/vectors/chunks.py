@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import StoreError
-from store.files import Readable
+from store.vectors.files import Readable
 
 ROWS = 1024
 BLOCK_BYTES = 1 << 18  # checksummed while it still lies in the L2 cache: three times as fast as a chunk at once

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from store.errors import StoreError
-from store.locks import file_lock
+from store.vectors.locks import file_lock
 
 PARTIAL = ".partial"
 Stamp = tuple[Any, ...]
@@ -50,7 +50,7 @@ def open_files(url: str | Path, options: Mapping[str, Any] | None = None) -> Fil
     """Return the files at a path or URL; nothing is made or read yet. `options` are fsspec's storage options."""
     text = str(url)
     if "://" in text and not text.startswith("file://"):
-        from store.remote import RemoteFiles
+        from store.vectors.remote import RemoteFiles
 
         return RemoteFiles(text, options or {})
     return LocalFiles(Path(text.removeprefix("file://")))

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 
-from store.arrays import SpaceArrays
-from store.chunks import ChunkDamage, group_document
-from store.description import read_attributes
 from store.space import SCHEMA_VERSION
+from store.vectors.arrays import SpaceArrays
+from store.vectors.chunks import ChunkDamage, group_document
+from store.vectors.description import read_attributes
 
 FAILURES = "failures/zarr.json"
 

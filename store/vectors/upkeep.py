@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from store.arrays import SpaceArrays
-from store.chunks import ROWS, ChunkDamage, chunk_name
-from store.failures import FAILURES, read_failures
-from store.files import PARTIAL
-from store.index import KEY_BYTES
+from store.vectors.arrays import SpaceArrays
+from store.vectors.chunks import ROWS, ChunkDamage, chunk_name
+from store.vectors.failures import FAILURES, read_failures
+from store.vectors.files import PARTIAL
+from store.vectors.index import KEY_BYTES
 
 ARRAYS = ("keys", "vectors")
 
