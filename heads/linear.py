@@ -19,8 +19,8 @@ STRENGTHS = np.logspace(-4, 4, 9)
 DEFAULT_STRENGTH = 1.0  # where no inner fold can choose
 ABSENT = 1e-6  # probability of a class that no training row has: next to nothing, but a finite log loss
 MAX_LOSS = -np.log(np.finfo(np.float64).eps)  # of one row; where scikit-learn's log_loss clips
-COULD_WIN = 1.25  # times a fold's least loss: strengths beyond it are not driven to their optimum where that is dear
-CLOSE = 1.1  # times the least mean loss: strengths within it always are
+COULD_WIN = 1.15  # times a fold's least loss: strengths beyond it are not driven to their optimum where that is dear
+CLOSE = 1.05  # times the least mean loss: strengths within it always are
 
 
 @dataclass(frozen=True)

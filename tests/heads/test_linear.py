@@ -282,7 +282,7 @@ def test_large_folds_in_float32_still_agree_with_the_tight_solution(monkeypatch)
         np.testing.assert_allclose(head.predict_proba(X), tight(X, y, strength)(X), atol=1e-4)
 
 
-@pytest.mark.parametrize("could_win", [1.25, 0.0], ids=["in one pass", "in a second pass"])
+@pytest.mark.parametrize("could_win", [1.15, 0.0], ids=["in one pass", "in a second pass"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_leaving_clear_losers_unfinished_changes_neither_choice_nor_head(monkeypatch, size, could_win):
     X, latent = matrix(*size)
@@ -295,7 +295,7 @@ def test_leaving_clear_losers_unfinished_changes_neither_choice_nor_head(monkeyp
         assert head.strength == other.strength
         np.testing.assert_allclose(head.coef, other.coef, atol=1e-6)
         np.testing.assert_allclose(head.inner_scores[head.inner_exact], other.inner_scores[head.inner_exact], rtol=1e-3)
-        assert (head.inner_scores[~head.inner_exact] > 1.1 * other.inner_scores.min()).all()
+        assert (head.inner_scores[~head.inner_exact] > 1.05 * other.inner_scores.min()).all()
 
 
 def test_without_room_for_factors_the_answer_is_the_same(monkeypatch):
