@@ -20,8 +20,9 @@ _PICTURE = 0.4  # of the rows above the bar no more has its background's value
 _STEP = 0.03  # mean step from background to picture, of the range of values
 _TEXT = (0.002, 0.4)  # share of the bar that is text, lines and scale bar
 _STROKES = 4  # that some row of text crosses at least
-_JPEG = 8  # levels of 255 by which compression moves a background; its edges move by three times that
-_JPEG_STEP = (16, 0.5)  # an edge in compressed pixels: levels, and in which share of the columns
+_JPEG = 8  # levels of 255 by which compression moves a background
+_JPEG_STEP = 16  # levels that make a step in compressed pixels
+_JPEG_EDGE, _JPEG_LINE = 0.5, 0.6  # share of the columns that step at the edge of a picture, and of a line
 
 
 def find_info_bar(pixels: NDArray[Any]) -> int:
@@ -52,9 +53,7 @@ def _bar_rows(strip: NDArray[Any], height: int, tolerance: int) -> int:
     top = _first_clean_row(share, line)
     if top is None or share[top:].mean() < _BAR or not _has_text(strip[top:], ground):
         return 0
-    if tolerance:
-        top = _sharpest_row(strip, top)
-    top = _with_border(strip, top, tolerance=3 * tolerance, line=line)
+    top = _sharpest_row(strip, top, line=line) if tolerance else _with_border(strip, top, line=line)
     above = slice(max(0, top - max(4, 2 * line)), top)
     n_rows = len(strip) - top
     is_bar = (
@@ -100,19 +99,26 @@ def _has_text(bar: NDArray[Any], ground: float) -> bool:
     return bool(_TEXT[0] <= ink.mean() <= _TEXT[1] and strokes.max() >= _STROKES)
 
 
-def _sharpest_row(strip: NDArray[Any], top: int) -> int:
-    """Return the row near `top` below the strongest step: compression smears an edge over a block of 8 rows."""
-    start = max(0, top - 8)
-    steps = np.abs(np.diff(strip[start : top + 3].astype(np.int16), axis=0)).mean(axis=1)
-    return start + 1 + int(steps.argmax())
+def _sharpest_row(strip: NDArray[Any], top: int, *, line: int) -> int:
+    """Return the row near `top` where the picture ends: compression smears an edge over a block of 8 rows.
+
+    It is below the strongest step, or below one of (nearly) the whole width just above that: a line borders the bar.
+    """
+    start = max(0, top - 8 - line)
+    steps = np.abs(np.diff(strip[start : top + 3].astype(np.int16), axis=0))
+    first = len(steps) - min(len(steps), 10)
+    strongest = first + int(steps[first:].mean(axis=1).argmax())
+    nearest = max(0, strongest - line)
+    is_full = (steps[nearest : strongest + 1] > _JPEG_STEP).mean(axis=1) >= _JPEG_LINE
+    return start + 1 + (nearest + int(is_full.argmax()) if is_full.any() else strongest)
 
 
-def _with_border(strip: NDArray[Any], top: int, *, tolerance: int, line: int) -> int:
+def _with_border(strip: NDArray[Any], top: int, *, line: int) -> int:
     """Return where a line above the bar begins, or `top`: rows of one value, no more than `line` of them."""
     start = top
     while start > 0 and top - start <= line:
         row = strip[start - 1 : start]
-        if _share(row, float(np.median(row)), tolerance)[0] < _CLEAN_ROW:
+        if _share(row, float(np.median(row)), 0)[0] < _CLEAN_ROW:
             return start
         start -= 1
     return top
@@ -124,7 +130,7 @@ def _is_edge(strip: NDArray[Any], top: int, *, ground: float, tolerance: int) ->
         spread = float(strip.max()) - float(strip.min())
         return bool(np.abs(strip[top - 1] - ground).mean() >= _STEP * spread)
     step = np.abs(strip[top - 1].astype(np.int16) - strip[top + 1])
-    return bool((step > _JPEG_STEP[0]).mean() >= _JPEG_STEP[1])
+    return bool((step > _JPEG_STEP).mean() >= _JPEG_EDGE)
 
 
 FINDERS: dict[str, Callable[[NDArray[Any]], int]] = {INFO_BAR: find_info_bar}
