@@ -8,8 +8,10 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -24,7 +26,7 @@ Choice = Literal["auto", "openvino", "torch"]
 Vectors = NDArray[np.float32]
 
 SMALL_JOB = 256  # items; converting and compiling takes 1 to 4 s and saves 3 to 10 ms each
-PART = 8  # rows one stream takes at a time; a larger part falls out of the cache and is slower
+PART = 4  # rows one stream takes at a time; a larger part falls out of the cache and is slower
 MAX_RELATIVE_ERROR = 1e-4  # of the whole vector, against eager float32
 OPENVINO_PRECISION = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
@@ -93,24 +95,34 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": OPENVINO_PRECISION[precision],
             "PERFORMANCE_HINT": "THROUGHPUT",
             "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
+            "ENABLE_CPU_PINNING": False,  # decoders, and other users, share the cores
         }
+        self._is_fixed = model.inputs[0].partial_shape.rank.get_length() > 2
+        if self._is_fixed:  # images: a network of one shape is 5 to 10 % faster
+            model.reshape({port: [PART, *port.partial_shape[1:]] for port in model.inputs})
         compiled = openvino.Core().compile_model(model, "CPU", settings)
-        self._queue = openvino.AsyncInferQueue(compiled)
-        self._queue.set_callback(_keep)
+        n_streams = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self._requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(n_streams):
+            self._requests.put(compiled.create_infer_request())
+        self._streams = ThreadPoolExecutor(n_streams)
 
     def __call__(self, *arrays: NDArray[Any]) -> Vectors:
-        """Return float32 ``(b, d)``; parts of the batch run side by side."""
+        """Return float32 ``(b, d)``; parts of the batch run side by side, and so may calls from several threads."""
         starts = range(0, len(arrays[0]), PART)
-        parts: list[Vectors] = [np.empty(0, np.float32)] * len(starts)
-        for index, start in enumerate(starts):
-            self._queue.start_async([array[start : start + PART] for array in arrays], (parts, index))
-        self._queue.wait_all()
-        return np.concatenate(parts)
+        parts = self._streams.map(self._infer, [[array[start : start + PART] for array in arrays] for start in starts])
+        return np.concatenate(list(parts))
 
-
-def _keep(request: Any, place: tuple[list[Vectors], int]) -> None:
-    parts, index = place
-    parts[index] = request.get_output_tensor(0).data.astype(np.float32, copy=True)
+    def _infer(self, part: list[NDArray[Any]]) -> Vectors:
+        n_rows = len(part[0])
+        if self._is_fixed and n_rows < PART:
+            part = [np.resize(array, (PART, *array.shape[1:])) for array in part]
+        request = self._requests.get()
+        try:
+            vectors: Vectors = request.infer(part, share_inputs=True)[0][:n_rows].astype(np.float32)
+            return vectors
+        finally:
+            self._requests.put(request)
 
 
 @dataclass
