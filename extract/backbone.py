@@ -212,19 +212,18 @@ def _timm_backbone(
     preprocess = _timm_preprocess(timm.data.resolve_data_config(model=network), args)
     architecture = network.pretrained_cfg.get("architecture") or model.split(".")[0]
     source = str(file or f"random, seed {seed}")
-    _check_widened(name, network, args["in_chans"])
+    if file is not None and args["in_chans"] != 3:
+        _check_widened(name, network)
     return Backbone(network.eval(), architecture, preprocess, _timm_pooling(network), source, args["in_chans"])
 
 
-def _check_widened(name: str, network: Any, in_chans: int) -> None:
+def _check_widened(name: str, network: Any) -> None:
     """Raise if timm could not widen a first layer: it warns, and leaves the layer random."""
-    if in_chans == 3:
-        return
     first = network.pretrained_cfg.get("first_conv")
     for layer in [first] if isinstance(first, str) else first or []:
         weight = network.get_submodule(layer).weight
         if not (weight[:, :3] == weight[:, 3:6]).all():
-            raise InputError(f"'{name}': timm cannot widen its first layer to {in_chans} channels; choose another")
+            raise InputError(f"'{name}': timm cannot widen its first layer; choose another network for stacks")
 
 
 def _check_tag(model: str) -> None:

@@ -374,7 +374,7 @@ def _prepare(items: Mapping[str, Sources], lacking: Mapping[str, Sequence[Lane]]
 
     Lanes that see the same pixels follow each other, so that only one view is in memory at a time.
     """
-    files = {ref: _read(ref) for refs in items.values() for ref in refs}
+    files = {ref: _read(ref) for ref in {ref for refs in items.values() for ref in refs}}
     outcomes = []
     for key, refs in items.items():
         for lanes in _alike(lacking[key]):

@@ -7,9 +7,19 @@ import pytest
 from PIL import Image
 
 from extract import pipeline
+from extract.convert import CONVERSIONS
 from extract.encoder import Options, make_encoder, make_encoders
 from extract.pipeline import extract_features, probe_images
-from store import Dataset, FeatureSpace, FeatureStore, InputError, StoreError, load_dataset
+from store import (
+    Dataset,
+    FeatureSpace,
+    FeatureStore,
+    ImageRef,
+    InputError,
+    StoreError,
+    load_dataset,
+    with_variants,
+)
 
 N_IMAGES = 6
 
@@ -122,6 +132,78 @@ def test_image_is_decoded_once_for_all_encoders(tmp_path: Path, monkeypatch: pyt
     assert len(reads) == N_IMAGES
     extract_features(dataset, {"image:bf": [Recorder(), Recorder("three")]}, store)
     assert set(reads.values()) == {2}
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each file is decoded."""
+    counts: Counter[str] = Counter()
+    real = pipeline.read_image
+    monkeypatch.setattr(pipeline, "read_image", lambda path, page: counts.update([path.name]) or real(path, page))
+    return counts
+
+
+def test_twelve_conversions_for_two_encoders_come_from_one_decode(tmp_path: Path, reads: Counter[str]) -> None:
+    names = [name for name in CONVERSIONS if name != "none"]
+    dataset = with_variants(make_dataset(tmp_path), converts=names)
+    options = Options(weights="random", engine="torch", device="cpu")
+    encoders, _ = make_encoders(["texture", "test_resnet"], dataset, options)
+    reports = extract_features(dataset, encoders, FeatureStore(tmp_path / "f.zarr"))
+    assert [report.embedded for report in reports] == [6] * 24
+    assert len({report.fingerprint for report in reports}) == 24
+    assert set(reads.values()) == {1} and len(reads) == N_IMAGES
+
+
+def test_a_changed_view_is_never_served_old_vectors(tmp_path: Path) -> None:
+    dataset, store = make_dataset(tmp_path), FeatureStore(tmp_path / "f.zarr")
+    changes: list[dict[str, object]] = [
+        {},
+        {"views": ["fourier"]},
+        {"views": ["blur:1"]},
+        {"views": ["blur:2"]},
+        {"tiles": "2x2"},
+        {"tiles": "2x2", "pool": "max"},
+        {"tile_px": 16},
+        {"turns": "flips"},
+        {"turns": "d4"},
+    ]
+    found = []
+    for change in changes:
+        changed = with_variants(dataset, **change)  # type: ignore[arg-type]
+        encoder = make_encoder("texture", changed.images["bf"])
+        assert embed(changed, encoder, store).embedded == N_IMAGES
+        assert embed(changed, encoder, store).present == N_IMAGES
+        found.append(store.read(encoder.space, changed.images["bf"].keys()))
+    assert len({vectors.tobytes() for vectors in found}) == len(changes)
+
+
+def test_stack_and_its_parts_come_from_one_decode(tmp_path: Path, reads: Counter[str]) -> None:
+    make_dataset(tmp_path)
+    (tmp_path / "images" / "fl").mkdir()
+    for index in range(N_IMAGES):
+        pixels = np.asarray(Image.open(tmp_path / "images" / f"{index}.png"))[index == 1 :, :, 0]
+        Image.fromarray(255 - pixels).save(tmp_path / "images" / "fl" / f"{index}.png")
+    extra = '[images.fl]\ncolumn = "file"\nfolder = "fl"\n[images.both]\nstack = ["bf", "fl"]\nturns = "flips"\n'
+    spec = tmp_path / "dataset.toml"
+    spec.write_text(spec.read_text() + extra)
+    dataset, store = load_dataset(spec), FeatureStore(tmp_path / "f.zarr")
+    options = Options(weights="random", engine="torch", device="cpu")
+    encoders, _ = make_encoders(["texture", "test_resnet"], dataset, options)
+    *parts, both = extract_features(dataset, encoders, store)
+    assert [report.embedded for report in parts] == [6] * 4
+    assert (both.name, both.rows, both.embedded, both.failed) == ("image:both@test_resnet", 6, 5, 1)
+    reason = "cannot be stacked: its images have 41 x 50 and 40 x 50 px after the crop; they are to be of one size"
+    assert both.failures == (("row1", reason),)
+    assert set(reads.values()) == {2} and len(reads) == N_IMAGES  # each name stands in two folders
+    assert probe_images(dataset) == [("row1", "both", reason)]
+
+
+def test_images_that_share_files_are_read_together() -> None:
+    a, b, c = (ImageRef(Path(name)) for name in "abc")
+    items = {"A": (a,), "B": (b,), "C": (c,), "AB": (a, b), "BA": (b, a), "BC": (b, c)}
+    units = pipeline._sharing(items)
+    assert sorted(map(sorted, units)) == [["A", "AB", "B", "BA"], ["BC", "C"]]
+    assert pipeline._sharing({"A": (a,), "B": (b,)}) == [["A"], ["B"]]
 
 
 def test_blocks_of_one_space_share_vectors(tmp_path: Path) -> None:
