@@ -7,6 +7,7 @@ original size is left out on purpose: where it carries information it is metadat
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,7 +36,7 @@ def texture_vector(pixels: Pixels) -> NDArray[np.float32]:
 class TextureEncoder:
     """The `Encoder` of `texture_vector`; the vector is computed in `prepare`, hence in the decode workers."""
 
-    def __init__(self, convert: str, crop_bottom_px: Crop) -> None:
+    def __init__(self, convert: str | None, crop_bottom_px: Crop, **view: Any) -> None:
         self.space = FeatureSpace(
             modality="image",
             encoder="texture",
@@ -44,6 +45,7 @@ class TextureEncoder:
             preprocess={"long_side_px": LONG_SIDE_PX, "min_side_px": MIN_SIDE_PX},
             convert=convert,
             crop_bottom_px=crop_bottom_px,
+            **view,
         )
 
     def prepare(self, pixels: Pixels) -> NDArray[np.float32]:
