@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from extract import Encoder, Options, SpaceReport
-    from heads import Sweep
+    from heads import Predictions, Sweep
     from store import Dataset, FeatureStore, Problem
 
 ROWS_LEFT_OUT = 3
@@ -69,6 +69,21 @@ Backbones = Annotated[
         "--backbone",
         help="An encoder; repeatable. Any timm, torchvision or transformers name, local-dir:FOLDER, texture, ngrams.",
     ),
+]
+Converts = Annotated[
+    list[str] | None,
+    typer.Option("--convert", help="How 16 bits become 8, instead of the spec's way; repeatable, to compare several."),
+]
+Views = Annotated[
+    list[str] | None,
+    typer.Option("--view", help="plain, fourier, or a perturbation such as gaussian_noise:0.1; repeatable."),
+]
+Tiles = Annotated[str | None, typer.Option("--tiles", help="Cut images into rows x columns, such as 2x2.")]
+TilePx = Annotated[int | None, typer.Option("--tile-px", help="Cut images into squares of this side instead.")]
+Pool = Annotated[Literal["mean", "max"] | None, typer.Option("--pool", help="How tiles become one vector.")]
+Turns = Annotated[
+    Literal["none", "flips", "d4"] | None,
+    typer.Option("--turns", help="Average over mirrored images (flips), or over quarter turns too (d4)."),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where networks run.")]
@@ -135,11 +150,12 @@ def write(name: str, folder: Path, n_rows: int | None = None, seed: int = 0) -> 
         return write_sample(name, folder, n_rows=n_rows, seed=seed, progress=update)
 
 
-def open_data(data: Path | None, url: str | None) -> "tuple[Dataset, FeatureStore]":
-    """Load the dataset and its feature store."""
-    from store import FeatureStore, load_dataset
+def open_data(data: Path | None, url: str | None, **variants: Any) -> "tuple[Dataset, FeatureStore]":
+    """Load the dataset, with its images seen as the options of `with_variants` say, and its feature store."""
+    from store import FeatureStore, load_dataset, with_variants
 
-    dataset = load_dataset(find_spec(data))
+    given = {name: value for name, value in variants.items() if value is not None}
+    dataset = with_variants(load_dataset(find_spec(data)), **given)
     return dataset, FeatureStore(url or dataset.folder / "features.zarr")
 
 
@@ -216,13 +232,27 @@ def run_sweep(sweep: "Sweep", *, final: bool = False) -> list[dict[str, Any]]:
     """Fit and score everything, best entries also on the held-out test rows; results go to the leaderboard."""
     from heads import Leaderboard
 
-    board = Leaderboard(sweep.dataset.folder / "runs" / "leaderboard.jsonl")
+    board, predictions = Leaderboard(sweep.dataset.folder / "runs" / "leaderboard.jsonl"), kept_predictions(sweep)
     done = itertools.count(1)
     with progress("fitting heads") as update:
-        entries = sweep.run(board, on_entry=lambda _: update(next(done), sweep.n_entries))
+        entries = sweep.run(board, predictions=predictions, on_entry=lambda _: update(next(done), sweep.n_entries))
     if final:
         entries += sweep.final(entries, board)
     return entries
+
+
+def kept_predictions(sweep: "Sweep") -> "Predictions":
+    """Open what the sweep's entries predicted, kept beside the leaderboard."""
+    from heads import Predictions
+
+    return Predictions(sweep.dataset.folder / "runs" / "predictions")
+
+
+def evaluate(sweep: "Sweep", entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the entries say beyond their scores: which blocks help."""
+    from heads import compare_blocks
+
+    return {"comparisons": compare_blocks(entries, kept_predictions(sweep))}
 
 
 def save_bundle(sweep: "Sweep", entries: list[dict[str, Any]]) -> str:
@@ -298,8 +328,8 @@ def show_check(dataset: "Dataset", problems: Sequence[dict[str, Any]]) -> None:
     print("no problems found" if not problems else f"{len(problems)} kinds of problems found")
 
 
-def show_entries(entries: Sequence[dict[str, Any]]) -> None:
-    """Print the leaderboard, one table per task, best first."""
+def show_entries(entries: Sequence[dict[str, Any]], evaluation: dict[str, Any]) -> None:
+    """Print the leaderboard, one table per task, best first, and under it what the evaluation says in words."""
     from heads import table
 
     for task, group in itertools.groupby(table(entries), key=lambda row: str(row["task"])):
@@ -316,7 +346,11 @@ def show_entries(entries: Sequence[dict[str, Any]]) -> None:
             for row in rows
         ]
         show_table(task, ["blocks", "head", "scored on", rows[0]["metric"], "against baseline", "seconds"], cells)
-        print(f"  best: {rows[0]['verdict']}\n")
+        print(f"  best: {rows[0]['verdict']}")
+        for line in evaluation["comparisons"]:
+            if line["task"] == task and line["is_main"]:
+                print(f"  {line['words']}")
+        print()
 
 
 def number(value: float | None) -> str:
@@ -349,7 +383,7 @@ def run_demo(folder: Path) -> None:
         say(f"leaving efficientnet_b0 out: {error}")
     sweep = make_sweep(dataset, features)
     entries = run_sweep(sweep)
-    show_entries(entries)
+    show_entries(entries, evaluate(sweep, entries))
     chart, out = folder / "runs" / "scores.png", folder / "predictions.csv"
     draw_scores(entries, chart)
     bundle = save_bundle(sweep, entries)
@@ -391,6 +425,12 @@ def extract(
     data: Data = None,
     backbone: Backbones = None,
     store: Store = None,
+    convert: Converts = None,
+    view: Views = None,
+    tiles: Tiles = None,
+    tile_px: TilePx = None,
+    pool: Pool = None,
+    turns: Turns = None,
     weights: Weights = "pretrained",
     seed: Seed = 0,
     device: Device = "auto",
@@ -401,7 +441,9 @@ def extract(
     """Embed every image and text that the feature store lacks, each once."""
     from extract import Options
 
-    dataset, features = open_data(data, store)
+    dataset, features = open_data(
+        data, store, converts=convert, views=view, tiles=tiles, tile_px=tile_px, pool=pool, turns=turns
+    )
     options = Options(weights=weights, seed=seed, device=device, fallback_random=dataset.spec.sample is not None)
     reports = embed(dataset, features, backbone, options, batch_size=batch_size, retry=retry)
     if as_json:
@@ -422,6 +464,12 @@ def heads(
     ] = None,
     head: Annotated[list[str] | None, typer.Option("--head", help="linear or lightgbm; repeatable.")] = None,
     store: Store = None,
+    convert: Converts = None,
+    view: Views = None,
+    tiles: Tiles = None,
+    tile_px: TilePx = None,
+    pool: Pool = None,
+    turns: Turns = None,
     folds: Annotated[int | None, typer.Option("--folds", help="Outer folds of a new split. Default: 5.")] = None,
     seed: Seed = 0,
     save: Annotated[bool, typer.Option("--save", help="Refit the best heads and write a bundle for predict.")] = False,
@@ -429,16 +477,18 @@ def heads(
     as_json: Json = False,
 ) -> None:
     """Sweep heads over the stored features and metadata: which blocks earn their place?"""
-    dataset, features = open_data(data, store)
+    dataset, features = open_data(
+        data, store, converts=convert, views=view, tiles=tiles, tile_px=tile_px, pool=pool, turns=turns
+    )
     sweep = make_sweep(dataset, features, backbone, tasks=task, heads=head, blocks=blocks, folds=folds, seed=seed)
     entries = run_sweep(sweep, final=final)
-    document: dict[str, Any] = {"entries": entries}
+    document = {"entries": entries, **evaluate(sweep, entries)}
     if save:
         document["bundle"] = save_bundle(sweep, entries)
     if as_json:
         show(document)
     else:
-        show_entries(entries)
+        show_entries(entries, document)
     raise typer.Exit(ROWS_LEFT_OUT if not sweep.matrix.complete.all() else 0)
 
 

@@ -3,9 +3,11 @@
 from heads.bundle import Bundle
 from heads.bundle_folder import load_bundle
 from heads.chart import draw_scores
+from heads.comparison import compare_blocks
 from heads.leaderboard import Leaderboard, best, table
 from heads.matrix import FeatureMatrix, load_matrix
 from heads.metrics import METRICS
+from heads.predictions import Predictions
 from heads.refit import fit_bundle
 from heads.registry import HEADS
 from heads.sweep import Sweep
@@ -16,8 +18,10 @@ __all__ = [
     "Bundle",
     "FeatureMatrix",
     "Leaderboard",
+    "Predictions",
     "Sweep",
     "best",
+    "compare_blocks",
     "draw_scores",
     "fit_bundle",
     "load_bundle",

@@ -89,12 +89,12 @@ def verdict(entry: Mapping[str, Any]) -> str:
         return f"no interval for {name}: fewer than two groups were scored"
     few = entry["n_groups"] is not None and entry["n_groups"] < FEW_GROUPS
     doubt = f"; only {entry['n_groups']} groups, so the interval is too narrow" if few else ""
-    by = f"{abs(gap['value']):.3g} {_span(gap)}"
+    by = f"{abs(gap['value']):.3g} {span(gap)}"
     if entry["beats_baseline"]:
         return f"{name} better than without features by {by}{doubt}"
     if gap["high"] < 0:
         return f"{name} worse than without features by {by}{doubt}"
-    return f"not told apart from the baseline: the {name} difference {gap['value']:+.3g} {_span(gap)} includes 0{doubt}"
+    return f"not told apart from the baseline: the {name} difference {gap['value']:+.3g} {span(gap)} includes 0{doubt}"
 
 
 def versions() -> dict[str, str]:
@@ -108,7 +108,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _span(interval: Interval) -> str:
+def span(interval: Interval) -> str:
+    """Return an interval of a difference for people; both ends have to be there."""
     low, high = interval["low"], interval["high"]
     return f"[{low:+.3g}, {high:+.3g}]"
 

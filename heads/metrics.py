@@ -4,8 +4,8 @@ Every metric is written once, for weighted rows: a resample of the data is a cou
 resamples are one matrix product. The point value is the metric at all counts one.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -32,6 +32,7 @@ class Scored:
         fold: int64 ``(m,)``: rows of one fold were predicted by one model.
         unit: int64 ``(m,)``: what is resampled, a group's or a row's number, counted from 0.
         weights: ``(t,)`` one weight per output; ``(1,)`` for classification.
+        row: int64 ``(m,)``: rows of the dataset; empty where nobody asks which.
     """
 
     kind: Kind
@@ -40,6 +41,13 @@ class Scored:
     fold: NDArray[np.int64]
     unit: NDArray[np.int64]
     weights: Floats
+    row: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def take(self, places: NDArray[np.int64]) -> "Scored":
+        """Return the rows at some places; units are numbered anew, folds keep their numbers."""
+        unit = np.unique(self.unit[places], return_inverse=True)[1]
+        y, predicted, fold = self.y[places], self.predicted[places], self.fold[places]
+        return Scored(self.kind, y, predicted, fold, unit, self.weights, self.row[places])
 
 
 @dataclass(frozen=True)
@@ -79,16 +87,18 @@ class Estimate:
         return {"value": _or_none(self.value[output]), "low": _or_none(low), "high": _or_none(high)}
 
 
-def estimate(scored: Scored, *, seed: int) -> dict[str, Estimate]:
-    """Return every metric of the kind, with its resamples.
+def estimate(scored: Scored, *, seed: int, names: Sequence[str] = ()) -> dict[str, Estimate]:
+    """Return metrics of the kind with their resamples.
 
     Args:
         scored: m rows. With fewer than two units there is nothing to resample, and intervals are not defined.
         seed: Of the resampling.
+        names: Which metrics; every one by default.
     """
+    names = names or metric_names(scored.kind)
     ones = np.ones((1, len(scored.y)))
-    values = {name: _columns(METRICS[name].score(scored, ones))[0] for name in metric_names(scored.kind)}
-    parts = [_score_all(scored, counts) for counts in _resamples(scored.unit, seed=seed)]
+    values = {name: _columns(METRICS[name].score(scored, ones))[0] for name in names}
+    parts = [_score_all(scored, counts, names) for counts in _resamples(scored.unit, seed=seed)]
     return {
         name: Estimate(value, np.concatenate([part[name] for part in parts]), scored.weights)
         for name, value in values.items()
@@ -106,8 +116,8 @@ def metric_names(kind: Kind) -> list[str]:
     return [name for name, metric in METRICS.items() if metric.kind == kind]
 
 
-def _score_all(scored: Scored, counts: Floats) -> dict[str, Floats]:
-    return {name: _columns(METRICS[name].score(scored, counts)) for name in metric_names(scored.kind)}
+def _score_all(scored: Scored, counts: Floats, names: Sequence[str]) -> dict[str, Floats]:
+    return {name: _columns(METRICS[name].score(scored, counts)) for name in names}
 
 
 def _resamples(unit: NDArray[np.int64], *, seed: int) -> Iterator[Floats]:

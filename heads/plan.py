@@ -53,6 +53,7 @@ class Plan:
             fold=np.repeat(np.arange(len(self.score)), [len(rows) for rows in self.score]),
             unit=np.unique(unit, return_inverse=True)[1],
             weights=self.task.weights if self.task.kind == "regression" else np.ones(1),
+            row=self.rows[rows],
         )
 
 

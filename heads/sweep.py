@@ -17,6 +17,7 @@ from heads.head import Head
 from heads.leaderboard import Entry, Leaderboard, best
 from heads.matrix import FeatureMatrix
 from heads.plan import Plan, make_plan
+from heads.predictions import Predictions
 from heads.registry import HEADS, PRIOR
 from store import Dataset, InputError, Split, did_you_mean
 
@@ -69,12 +70,19 @@ class Sweep:
         heads = [name for name in self.heads if name != PRIOR]
         return len(self.task_names) * (1 + len(self.combinations) * len(heads))
 
-    def run(self, leaderboard: Leaderboard | None = None, *, on_entry: OnEntry | None = None) -> list[Entry]:
+    def run(
+        self,
+        leaderboard: Leaderboard | None = None,
+        *,
+        predictions: Predictions | None = None,
+        on_entry: OnEntry | None = None,
+    ) -> list[Entry]:
         """Fit and score everything; each result is on the leaderboard as soon as it exists.
 
         Args:
             leaderboard: Results that stand there already, of the same data, split, seed and versions, are not
                 computed again; they come back with ``is_reused``.
+            predictions: Keeps what every entry predicted; an entry whose predictions it lacks is computed again.
             on_entry: Called with each entry as it comes.
 
         Returns:
@@ -82,7 +90,8 @@ class Sweep:
         """
         role = "val" if "val" in self.split.roles.values() else "cv"
         pairs = self.split.outer(self.dataset.ids)
-        run = Run(self, role, {name: self.plan(name, pairs) for name in self.task_names}, leaderboard, on_entry)
+        plans = {name: self.plan(name, pairs) for name in self.task_names}
+        run = Run(self, role, plans, leaderboard, predictions, on_entry)
         heads = [name for name in self.heads if name != PRIOR]
         entries = run.entries((), PRIOR, self.task_names)
         for blocks in self.combinations:
@@ -108,7 +117,7 @@ class Sweep:
             known = sorted({r for r in self.split.roles.values() if not r.isdecimal()} - {"train", "val"})
             raise InputError(f"no row is held out as {name!r}; there is {', '.join(known) or 'no held-out set'}")
         pairs = [(self.split.fitting(self.dataset.ids), held)]
-        run = Run(self, name, {task: self.plan(task, pairs) for task in self.task_names}, leaderboard, on_entry)
+        run = Run(self, name, {task: self.plan(task, pairs) for task in self.task_names}, leaderboard, None, on_entry)
         found = run.entries((), PRIOR, self.task_names)
         for task, entry in best(entries).items():
             found += run.entries(tuple(entry["blocks"]), entry["head"], (task,))
@@ -147,6 +156,7 @@ class Run:
         role: What is scored: ``cv``, ``val``, or a held-out set's name.
         plans: By task.
         leaderboard: Where entries are kept, if anywhere.
+        predictions: Where predictions are kept, if anywhere.
         on_entry: Called with each entry.
     """
 
@@ -154,6 +164,7 @@ class Run:
     role: str
     plans: Mapping[str, Plan]
     leaderboard: Leaderboard | None
+    predictions: Predictions | None
     on_entry: OnEntry | None
 
     @cached_property
@@ -169,7 +180,7 @@ class Run:
     def entries(self, blocks: Combination, head: str, tasks: Sequence[str]) -> list[Entry]:
         """Return the entries of some tasks for one combination and head."""
         identities = {task: self._identity(task, blocks, head) for task in tasks}
-        todo = [task for task in tasks if identities[task] not in self.known]
+        todo = [task for task in tasks if not self._is_known(identities[task])]
         fresh = self._outcomes(blocks, head, todo) if head != PRIOR else {task: self.priors[task] for task in todo}
         entries = []
         for task, identity in identities.items():
@@ -182,6 +193,9 @@ class Run:
             entries.append(entry)
         return entries
 
+    def _is_known(self, identity: str) -> bool:
+        return identity in self.known and (self.predictions is None or self.predictions.find(identity) is not None)
+
     def _entry(self, task: str, outcome: Outcome, *, blocks: Combination, head: str, identity: str) -> Entry:
         matrix, split = self.sweep.matrix, self.sweep.split
         entry = make_entry(self.plans[task], outcome, self.priors[task], head=head, blocks=blocks) | {
@@ -192,6 +206,8 @@ class Run:
             "identity": identity,
         }
         note_entry(entry)
+        if self.predictions is not None:
+            self.predictions.keep(identity, outcome.scored)
         if self.leaderboard is not None:
             self.leaderboard.append(entry)
         return entry

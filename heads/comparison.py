@@ -1,0 +1,113 @@
+"""Does a block earn its place? Scores with it and without it, on the same rows, resample by resample."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from heads.combination import Combination
+from heads.entry import BOOTSTRAP_SEED, FEW_GROUPS, span
+from heads.leaderboard import CHOOSING, Entry, ranked
+from heads.metrics import METRICS, Estimate, Interval, difference, estimate
+from heads.predictions import Predictions
+from heads.registry import PRIOR
+
+Comparison = dict[str, Any]
+Key = tuple[Combination, str]
+
+
+def compare_blocks(entries: Iterable[Entry], predictions: Predictions) -> list[Comparison]:
+    """Compare every combination with the same one without a block, or without a modality, under the same head.
+
+    Args:
+        entries: What `Sweep.run` gave.
+        predictions: What those entries predicted.
+
+    Returns:
+        JSON values, by task: ``block`` is what is added, ``beside`` the blocks it is added to, and value, low and
+        high say by how much the headline metric gets better (above 0 helps). ``is_main`` marks one comparison per
+        block: beside what scores best without it. That choice favours the side without the block, so a block
+        that is said to help does.
+    """
+    found: list[Comparison] = []
+    tasks: dict[str, dict[Key, Entry]] = {}
+    for entry in ranked(e for e in entries if e["head"] != PRIOR and e["split"] in CHOOSING):
+        tasks.setdefault(entry["task"], {})[tuple(entry["blocks"]), entry["head"]] = entry
+    for by_key in tasks.values():
+        estimates = {key: _headline(entry, predictions) for key, entry in by_key.items()}
+        place = {key: i for i, key in enumerate(by_key)}
+        pairs = sorted(_pairs(by_key), key=partial(_order, place))
+        mains: set[str] = set()
+        for name, beside, (blocks, head) in pairs:
+            gap = _gap(estimates[blocks, head], estimates[beside, head], by_key[blocks, head]["headline"])
+            made = _comparison(by_key[blocks, head], gap, block=name, beside=beside)
+            found.append(made | {"is_main": name not in mains})
+            mains.add(name)
+    return found
+
+
+def verdict_of(gap: Interval) -> str:
+    """Return in a word what a paired difference says."""
+    if gap["low"] is None or gap["high"] is None:
+        return "no interval"
+    return "helps" if gap["low"] > 0 else "hurts" if gap["high"] < 0 else "not told apart"
+
+
+def gain_words(gap: Interval, metric: str) -> str:
+    """Return a difference with its interval and the metric: ``+0.126 [+0.05, +0.21] accuracy``."""
+    value = "-" if gap["value"] is None else f"{gap['value']:+.3g}"
+    interval = "" if gap["low"] is None else f" {span(gap)}"
+    return f"{value}{interval} {metric}" + ("" if METRICS[metric].is_better_higher else " (+ is less, so better)")
+
+
+Pair = tuple[str, Combination, Key]
+
+
+def _order(place: Mapping[Key, int], pair: Pair) -> tuple[int, int]:
+    """Where the side without the block stands among all entries, best first."""
+    _, beside, key = pair
+    return place[beside, key[1]], place[key]
+
+
+def _pairs(by_key: Mapping[Key, Entry]) -> Iterator[Pair]:
+    """Yield what is added, what it is added to, and the entry that has both."""
+    for blocks, head in by_key:
+        for name, added in _parts(blocks).items():
+            beside = tuple(block for block in blocks if block not in added)
+            if (beside, head) in by_key:
+                yield name, beside, (blocks, head)
+
+
+def _parts(blocks: Combination) -> dict[str, set[str]]:
+    """Return each block of a combination, and each modality of which it has several blocks."""
+    modalities: dict[str, set[str]] = {}
+    for block in blocks:
+        modalities.setdefault(block.partition(":")[0], set()).add(block)
+    return {block: {block} for block in blocks} | {name: own for name, own in modalities.items() if len(own) > 1}
+
+
+def _headline(entry: Entry, predictions: Predictions) -> Estimate:
+    scored = predictions.find(entry["identity"])
+    if scored is None:
+        raise ValueError(f"no predictions are kept of entry {entry['identity']}")
+    name = entry["headline"]
+    return estimate(scored, seed=BOOTSTRAP_SEED, names=[name])[name].mean
+
+
+def _gap(mine: Estimate, other: Estimate, metric: str) -> Interval:
+    return difference(mine, other, is_better_higher=METRICS[metric].is_better_higher).interval()
+
+
+def _comparison(entry: Entry, gap: Interval, *, block: str, beside: Combination) -> Comparison:
+    few = entry["n_groups"] is not None and entry["n_groups"] < FEW_GROUPS
+    doubt = f" (only {entry['n_groups']} groups, so the interval is too narrow)" if few else ""
+    verdict, gain = verdict_of(gap), gain_words(gap, entry["headline"])
+    return {
+        "task": entry["task"],
+        "block": block,
+        "beside": list(beside),
+        "head": entry["head"],
+        "metric": entry["headline"],
+        **gap,
+        "verdict": verdict,
+        "words": f"{block} beside {' + '.join(beside)}: {gain}: {verdict}{doubt}",
+    }
