@@ -31,6 +31,24 @@ def evaluate(condition: str, table: pd.DataFrame) -> NDArray[np.bool_]:
     Raises:
         InputError: It is no condition, or names a column that the table lacks.
     """
+    tree, names = _parse(condition)
+    return _Evaluator(condition, table, names).holds(tree)
+
+
+def is_known(condition: str, table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return where no column that `condition` reads is missing, bool ``(n,)``: elsewhere nobody knows if it holds.
+
+    Raises:
+        InputError: As `evaluate`.
+    """
+    tree, names = _parse(condition)
+    evaluator = _Evaluator(condition, table, names)
+    columns = [evaluator.column(node.id) for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    return np.asarray(~np.logical_or.reduce([missing_cells(cells) for cells in columns]))
+
+
+def _parse(condition: str) -> tuple[ast.expr, dict[str, str]]:
+    """Return the expression, and the columns that stood in backticks by their place-holders."""
     quoted: list[str] = []
 
     def hide(match: re.Match[str]) -> str:
@@ -41,8 +59,7 @@ def evaluate(condition: str, table: pd.DataFrame) -> NDArray[np.bool_]:
         tree = ast.parse(re.sub(r"`([^`]+)`", hide, condition), mode="eval")
     except SyntaxError:
         raise InputError(f"when = {condition!r} is no condition; expected one like \"flowable == 'yes'\"") from None
-    names = {f"__quoted_{i}": name for i, name in enumerate(quoted)}
-    return _Evaluator(condition, table, names).holds(tree.body)
+    return tree.body, {f"__quoted_{i}": name for i, name in enumerate(quoted)}
 
 
 class _Evaluator:

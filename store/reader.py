@@ -4,6 +4,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from store.condition import evaluate
+from store.condition import evaluate, is_known
 from store.dataset import Dataset, ImageBlock, ImageRef, MetadataColumn, TextBlock, image_block
 from store.errors import InputError, did_you_mean
 from store.scale import read_scales
@@ -261,10 +262,38 @@ class _Reader:
             y, classes = self.labels(columns[0], spec.classes)
         else:
             y = np.stack([self.numbers(column) for column in columns], axis=1)
-        task = Task(name, kind, names, classes, y, spec.when, applies, np.array(spec.weights or [1.0] * len(columns)))
+        if spec.class_weight is not None and kind == "regression":
+            raise InputError(f"class_weight = {spec.class_weight!r} belongs to a classification; these are numbers")
+        task = Task(
+            name=name,
+            kind=kind,
+            columns=names,
+            classes=classes,
+            y=y,
+            when=spec.when,
+            applies=applies,
+            weights=np.array(spec.weights or [1.0] * len(columns)),
+            class_weight=spec.class_weight,
+            is_known=None if spec.when is None else is_known(spec.when, self.table),
+        )
         if not task.labelled.any():
             raise InputError("no row has a label")
-        return task
+        return replace(task, sample_weight=self.sample_weight(spec, task.labelled))
+
+    def sample_weight(self, spec: TaskSpec, labelled: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+        column = self.spec.weight if spec.weight is None else spec.weight
+        if column is None:
+            return None
+        values = self.numbers(self.column(column))
+        wrong = labelled & ~(values > 0)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            shown = "is empty" if np.isnan(values[row]) else f"is {values[row]:g}"
+            raise InputError(
+                f"weight {column!r} {shown} in {self.rows(wrong)}; sample weights are positive numbers. "
+                "Fill them in, or leave rows out by emptying their label."
+            )
+        return values
 
     def labels(self, cells: pd.Series, given: Sequence[str] | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         texts = to_text(cells)

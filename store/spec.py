@@ -142,6 +142,11 @@ class TaskSpec(_Part):
     classes: tuple[str, ...] | None = Field(default=None, strict=False, min_length=2)
     when: str | None = None
     weights: tuple[float, ...] | None = Field(default=None, strict=False)
+    """One per output, of several columns."""
+    weight: Column | None = None
+    """A column of sample weights, instead of the dataset's own; fitting respects them, scores do not."""
+    class_weight: Literal["balanced"] | None = None
+    """``balanced``: every class weighs the same in fitting, however rare."""
     unit: str | None = None
 
     @property
@@ -157,6 +162,8 @@ class TaskSpec(_Part):
             raise ValueError("several columns are a regression; give one task per class column")
         if self.classes is not None and (self.kind == "regression" or self.columns is not None):
             raise ValueError("classes belong to a classification")
+        if self.class_weight is not None and (self.kind == "regression" or self.columns is not None):
+            raise ValueError("class_weight belongs to a classification")
         if self.weights is not None and len(self.weights) != len(self.sources):
             raise ValueError(f"{len(self.weights)} weights for {len(self.sources)} columns")
         return self
@@ -180,6 +187,8 @@ class DatasetSpec(_Part):
     root: str = "."
     id: Column | None = None
     group: Column | None = None
+    weight: Column | None = None
+    """Sample weights: how much each row counts in fitting. Scores stay unweighted."""
     split: Column | None = None
     """A column of train / val / test; another value names a further held-out set."""
     sample: str | None = None

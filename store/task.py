@@ -21,6 +21,9 @@ class Task:
         when: The condition under which the task exists, as written in the spec; None for always.
         applies: bool ``(n,)``: where `when` holds.
         weights: One weight per output, ``(t,)``; ones unless the spec says otherwise.
+        sample_weight: float64 ``(n,)``: how much each row counts in fitting, positive where `labelled`; None for ones.
+        class_weight: ``"balanced"``: every class counts the same in fitting; None for every row the same.
+        is_known: bool ``(n,)``: no cell that `when` reads is missing; None for everywhere.
     """
 
     name: str
@@ -31,6 +34,9 @@ class Task:
     when: str | None
     applies: NDArray[np.bool_]
     weights: NDArray[np.float64]
+    sample_weight: NDArray[np.float64] | None = None
+    class_weight: Literal["balanced"] | None = None
+    is_known: NDArray[np.bool_] | None = None
 
     @property
     def labelled(self) -> NDArray[np.bool_]:

@@ -194,3 +194,53 @@ def test_a_folder_cannot_stand_in_for_a_column(make_dataset: Make, tmp_path: Pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="there is no such folder or table"):
         prediction_dataset(spec, tmp_path / "nowhere")
+
+
+def test_sample_weights_come_from_the_dataset_or_the_task(make_dataset: Make) -> None:
+    spec = make_dataset('class_weight = "balanced"\n[tasks.note]\ncolumn = "note"\nweight = "magnification"\n')
+    edit(spec, 'group = "specimen"', 'group = "specimen"\nweight = "size"')
+    tasks = load_dataset(spec).tasks
+    kind, note = tasks["kind"].sample_weight, tasks["note"].sample_weight
+    assert kind is not None and list(kind[:3]) == [0.5, 1.5, 2.5] and tasks["kind"].class_weight == "balanced"
+    assert note is not None and list(note[:3]) == [200, 300, 400] and tasks["note"].class_weight is None
+    assert not prediction_dataset(load_dataset(spec).spec, spec.parent / "images").tasks
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("", r"weight 'size' is empty in 1 rows \(r03\); sample weights are positive numbers. Fill them in"),
+        ("0", r"weight 'size' is 0 in 1 rows \(r03\)"),
+        ("-2", r"weight 'size' is -2 in 1 rows \(r03\)"),
+        ("much", r"'much' is no number"),
+    ],
+)
+def test_a_sample_weight_is_a_positive_number(make_dataset: Make, cell: str, message: str) -> None:
+    spec = make_dataset('weight = "size"\n')
+    table = spec.parent / "labels.csv"
+    table.write_text(table.read_text().replace(",3.5,", f",{cell},", 1))
+    with pytest.raises(InputError, match=message):
+        load_dataset(spec)
+
+
+def test_a_row_without_a_label_needs_no_weight(make_dataset: Make) -> None:
+    spec = make_dataset('weight = "size"\n')
+    table = spec.parent / "labels.csv"
+    table.write_text(table.read_text().replace("plain,3.5,", ",,", 1))
+    weight = load_dataset(spec).tasks["kind"].sample_weight
+    assert weight is not None and np.isnan(weight[3]) and np.isfinite(weight).sum() == 23
+
+
+@pytest.mark.parametrize("kind", ['kind = "regression"\ncolumn = "size"', 'columns = ["size"]', 'column = "size"'])
+def test_class_weights_are_for_classes(make_dataset: Make, kind: str) -> None:
+    with pytest.raises(InputError, match="belongs to a classification"):
+        load_dataset(make_dataset(f'[tasks.size]\n{kind}\nclass_weight = "balanced"\n'))
+
+
+def test_a_condition_on_a_missing_cell_is_not_known(make_dataset: Make) -> None:
+    spec = make_dataset('[tasks.size]\ncolumn = "size"\nwhen = "kind == \'striped\' and magnification >= 300"\n')
+    table = spec.parent / "labels.csv"
+    table.write_text(table.read_text().replace(",striped,", ",,", 1))
+    tasks = load_dataset(spec).tasks
+    known = tasks["size"].is_known
+    assert known is not None and not known[0] and known[1:].all() and tasks["kind"].is_known is None
