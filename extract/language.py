@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,6 +73,7 @@ class TextEncoder:
         self.space = space
         self.provenance = dict(provenance)
         self._tokenizer = language.tokenizer
+        self._tokenizing = Lock()  # a fast tokenizer refuses to be used from two threads at once
         module = with_pooling(language.module, space.pooling)
         self.runner = Runner(
             module, self._tokens(["a short text", "and one more"]), _cache_key(space), device, space.precision, engine
@@ -90,13 +92,14 @@ class TextEncoder:
         return self.runner(*self._tokens(batch))
 
     def _tokens(self, batch: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        tokens = self._tokenizer(
-            list(batch),
-            padding=True,
-            truncation=True,
-            max_length=self.space.preprocess["max_tokens"],
-            return_tensors="np",
-        )
+        with self._tokenizing:
+            tokens = self._tokenizer(
+                list(batch),
+                padding=True,
+                truncation=True,
+                max_length=self.space.preprocess["max_tokens"],
+                return_tensors="np",
+            )
         ids, mask = (np.ascontiguousarray(tokens[key], dtype=np.int64) for key in ("input_ids", "attention_mask"))
         return ids, mask
 

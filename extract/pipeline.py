@@ -2,19 +2,21 @@
 
 import json
 import os
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from extract.decode import ImageError, read_image
 from extract.encoder import Encoder
+from extract.lane import IN_FLIGHT, Clock, Lane
 from extract.view import render
 from store import (
     Dataset,
@@ -27,11 +29,11 @@ from store import (
     view_settings,
 )
 
-WRITE_ROWS = 1024  # one chunk of the store
-BATCH_ROWS = 64  # for encoders without weights
 MAX_WORKERS = 16
 AHEAD = 16  # images per worker that may be prepared before they are asked for; fewer where one gives many elements
 N_EXAMPLES = 5
+
+T = TypeVar("T")
 
 Sources = tuple[ImageRef, ...]
 """The files of one image: one, or those of a stack."""
@@ -75,93 +77,6 @@ class SpaceReport:
     bottleneck: str
     note: str
     failures: tuple[tuple[str, str], ...]
-
-
-@dataclass
-class Clock:
-    """Where the main thread's time goes, in seconds."""
-
-    spent: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "forward": 0.0, "store": 0.0})
-
-    @contextmanager
-    def measure(self, part: str) -> Iterator[None]:
-        """Add the block's time to `part`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.spent[part] += time.perf_counter() - start
-
-    @property
-    def bottleneck(self) -> str:
-        """The part that took most."""
-        return max(self.spent, key=lambda part: self.spent[part])
-
-
-class Lane:
-    """One feature space on its way into the store: prepared items, finished vectors, failures."""
-
-    def __init__(self, encoder: Encoder, store: FeatureStore, *, batch_size: int | None, clock: Clock) -> None:
-        self.encoder = encoder
-        self.missing: set[str] = set()
-        self.embedded: set[str] = set()
-        self._store = store
-        self._clock = clock
-        self._batch_size = batch_size or int(getattr(encoder, "batch_size", BATCH_ROWS))
-        self._prepared: list[tuple[str, Any]] = []
-        self._keys: list[str] = []
-        self._vectors: list[NDArray[np.float32]] = []
-        self._reasons: dict[str, str] = {}
-
-    def add(self, key: str, prepared: Any) -> None:
-        """Take one prepared item; encode when a batch is full, write when a chunk is."""
-        self._prepared.append((key, prepared))
-        if len(self._prepared) >= self._batch_size:
-            self.encode()
-
-    def fail(self, key: str, reason: str) -> None:
-        """Note that an item cannot be embedded."""
-        self._reasons[key] = reason
-
-    def encode(self) -> None:
-        """Encode what is prepared; a batch that does not fit is halved, and stays so."""
-        while self._prepared:
-            batch = self._prepared[: self._batch_size]
-            with self._clock.measure("forward"):
-                try:
-                    vectors = self.encoder.encode([item for _, item in batch])
-                except MemoryError:
-                    if self._batch_size == 1:
-                        raise
-                    self._batch_size = max(1, min(self._batch_size, len(batch)) // 2)
-                    continue
-            del self._prepared[: len(batch)]
-            finite = np.asarray(np.isfinite(vectors).all(axis=1))
-            for (key, _), good in zip(batch, finite, strict=True):
-                if good:
-                    self._keys.append(key)
-                else:
-                    self.fail(key, "its vector is not finite")
-            self._vectors.append(vectors[finite])
-            if len(self._keys) >= WRITE_ROWS:
-                self.write()
-
-    def write(self) -> None:
-        """Write what is encoded, and what failed."""
-        keys, vectors, reasons = self._keys, self._vectors, self._reasons
-        self._keys, self._vectors, self._reasons = [], [], {}
-        with self._clock.measure("store"):
-            if keys:
-                provenance = getattr(self.encoder, "provenance", None)
-                self._store.write(self.encoder.space, keys, np.concatenate(vectors), provenance=provenance)
-                self.embedded.update(keys)
-            if reasons:
-                self._store.fail(self.encoder.space, reasons)
-
-    def expect(self) -> None:
-        """Tell an encoder with weights how much will come, so that it picks its engine."""
-        if (runner := getattr(self.encoder, "runner", None)) is not None:
-            runner.expected = len(self.missing) * getattr(self.encoder, "n_looks", 1)
 
 
 @dataclass
@@ -213,17 +128,18 @@ def extract_features(
     lanes: dict[str, Lane] = {}
     wants: list[Want] = []
     hashes = hash_files(find_block(dataset, block) for block in encoders)
-    for block, chosen in encoders.items():
-        items, keys = _items(dataset, block), find_block(dataset, block).keys(hashes)
-        for encoder in chosen:
-            space = encoder.space
-            clock = clocks[space.modality]
-            lane = lanes.setdefault(space.fingerprint, Lane(encoder, store, batch_size=batch_size, clock=clock))
+    with _workers(IN_FLIGHT) as workers:
+        for block, chosen in encoders.items():
+            items, keys = _items(dataset, block), find_block(dataset, block).keys(hashes)
             known = [key for key in keys if key is not None]
-            claimed = set(store.missing(space, known, retry=retry)) - lane.missing
-            lane.missing |= claimed
-            wants.append(Want(block, dataset.ids, items, keys, lane, claimed))
-    seconds = _run(wants, list(lanes.values()), progress)
+            for encoder in chosen:
+                clock = clocks[encoder.space.modality]
+                lane = Lane(encoder, store, batch_size=batch_size, clock=clock, workers=workers)
+                lane = lanes.setdefault(encoder.space.fingerprint, lane)
+                claimed = set(store.missing(encoder.space, known, retry=retry)) - lane.missing
+                lane.missing |= claimed
+                wants.append(Want(block, dataset.ids, items, keys, lane, claimed))
+        seconds = _run(wants, list(lanes.values()), progress)
     return [_report(want, store, clocks, seconds) for want in wants]
 
 
@@ -294,12 +210,15 @@ def _embed_images(wants: Sequence[Want], lanes: Sequence[Lane]) -> Iterator[str]
         for key, refs in zip(want.keys, want.items, strict=True):
             if key in want.claimed:
                 sources.setdefault(key, refs)
-    lacking = {key: [lane for lane in lanes if key in lane.missing] for key in sources}
-    units = _sharing(sources)
-    calls = [(unit, lambda unit=unit: _prepare({key: sources[key] for key in unit}, lacking)) for unit in units]
+
+    def call(unit: list[str]) -> Callable[[], list[tuple[str, Lane, Any]]]:
+        lacking = {key: [lane for lane in lanes if key in lane.missing] for key in unit}
+        return lambda: _prepare({key: sources[key] for key in unit if lacking[key]}, lacking)
+
+    calls = ((unit, call(unit)) for unit in _in_turn(_sharing(sources), lanes))
     n_looks = sum(getattr(lane.encoder, "n_looks", 1) for lane in lanes)
     prepared = _in_order(calls, ahead=max(2, min(AHEAD, 4 * AHEAD // max(1, n_looks))))
-    clock = lanes[0]._clock if lanes else Clock()
+    clock = lanes[0].clock if lanes else Clock()
     while True:
         with clock.measure("decode"):
             found = next(prepared, None)
@@ -312,6 +231,15 @@ def _embed_images(wants: Sequence[Want], lanes: Sequence[Lane]) -> Iterator[str]
             else:
                 lane.add(key, outcome)
         yield from unit
+
+
+def _in_turn(todo: Iterable[T], lanes: Sequence[Lane]) -> Iterator[T]:
+    """Yield what is to be done in its order; where another process does the very same, go on somewhere else."""
+    waiting = deque(todo)
+    while waiting:
+        if any(lane.met_another() for lane in lanes):
+            waiting.rotate(secrets.randbelow(len(waiting)))
+        yield waiting.popleft()
 
 
 def _sharing(sources: Mapping[str, Sources]) -> list[list[str]]:
@@ -336,8 +264,9 @@ def _embed_texts(wants: Sequence[Want], lanes: Sequence[Lane]) -> Iterator[str]:
     """Embed texts from short to long, so that little is padded."""
     texts = {key: text for want in wants for key, text in zip(want.keys, want.items, strict=True) if key is not None}
     for lane in lanes:
-        for key in sorted(lane.missing, key=lambda key: (len(texts[key]), key)):
-            lane.add(key, lane.encoder.prepare(texts[key]))
+        for key in _in_turn(sorted(lane.missing, key=lambda key: (len(texts[key]), key)), [lane]):
+            if key in lane.missing:
+                lane.add(key, lane.encoder.prepare(texts[key]))
             yield key
 
 
@@ -348,8 +277,7 @@ def _in_order(calls: Iterable[tuple[Any, Callable[[], Any]]], *, ahead: int = AH
     """
     n_workers = min(_n_cores(), MAX_WORKERS)
     waiting: deque[tuple[Any, Future[Any]]] = deque()
-    pool = ThreadPoolExecutor(n_workers)
-    try:
+    with _workers(n_workers) as pool:
         for key, call in calls:
             waiting.append((key, pool.submit(call)))
             if len(waiting) >= ahead * n_workers:
@@ -358,8 +286,16 @@ def _in_order(calls: Iterable[tuple[Any, Callable[[], Any]]], *, ahead: int = AH
         while waiting:
             first, future = waiting.popleft()
             yield first, future.result()
+
+
+@contextmanager
+def _workers(n: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that drop what they have not begun when the block ends."""
+    pool = ThreadPoolExecutor(n)
+    try:
+        yield pool
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
 def _n_cores() -> int:

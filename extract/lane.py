@@ -1,0 +1,148 @@
+"""One feature space on its way from prepared items to stored vectors."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.encoder import Encoder
+from store import FeatureStore
+
+WRITE_ROWS = 1024  # one chunk of the store
+WRITE_SECONDS = 10.0  # what is encoded waits no longer for its chunk to fill: that much a killed run loses
+ASK_SECONDS = 5.0  # asking takes 1 s per million missing keys
+BATCH_ROWS = 64  # for encoders without weights
+IN_FLIGHT = 2  # batches an encoder has at once: while the last parts of one run, the next one fills the other cores
+
+Batch = list[tuple[str, Any]]
+
+
+@dataclass
+class Clock:
+    """Where the main thread's time goes, in seconds."""
+
+    spent: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "forward": 0.0, "store": 0.0})
+
+    @contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        """Add the block's time to `part`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent[part] += time.perf_counter() - start
+
+    @property
+    def bottleneck(self) -> str:
+        """The part that took most."""
+        return max(self.spent, key=lambda part: self.spent[part])
+
+
+class Lane:
+    """Prepared items, batches on their way, finished vectors, failures.
+
+    Attributes:
+        missing: Keys still to be embedded when they were last looked for; grows smaller while others embed them.
+        embedded: Keys embedded and written by this process.
+    """
+
+    def __init__(
+        self, encoder: Encoder, store: FeatureStore, *, batch_size: int | None, clock: Clock, workers: Executor
+    ) -> None:
+        self.encoder = encoder
+        self.clock = clock
+        self.missing: set[str] = set()
+        self.embedded: set[str] = set()
+        self._is_shared = False
+        self._store = store
+        self._workers = workers
+        self._batch_size = batch_size or int(getattr(encoder, "batch_size", BATCH_ROWS))
+        self._prepared: Batch = []
+        self._running: deque[tuple[Batch, Future[NDArray[np.float32]]]] = deque()
+        self._keys: list[str] = []
+        self._vectors: list[NDArray[np.float32]] = []
+        self._reasons: dict[str, str] = {}
+        self._written_at = self._asked_at = time.monotonic()
+
+    def add(self, key: str, prepared: Any) -> None:
+        """Take one prepared item; encode when a batch is full, write when a chunk is."""
+        self._prepared.append((key, prepared))
+        while len(self._prepared) >= self._batch_size:
+            self._start()
+
+    def fail(self, key: str, reason: str) -> None:
+        """Note that an item cannot be embedded."""
+        self._reasons[key] = reason
+
+    def encode(self) -> None:
+        """Encode what is prepared and wait for it."""
+        while self._prepared or self._running:
+            if self._prepared:
+                self._start()
+            else:
+                self._finish()
+
+    def write(self) -> None:
+        """Write what is encoded, and what failed; learn what other processes have written."""
+        keys, vectors, reasons = self._keys, self._vectors, self._reasons
+        self._keys, self._vectors, self._reasons = [], [], {}
+        with self.clock.measure("store"):
+            if keys:
+                provenance = getattr(self.encoder, "provenance", None)
+                n_new = self._store.write(self.encoder.space, keys, np.concatenate(vectors), provenance=provenance)
+                self._is_shared |= n_new < len(keys)
+                self.embedded.update(keys)
+            if reasons:
+                self._store.fail(self.encoder.space, reasons)
+            self._written_at = time.monotonic()
+            if self._written_at - self._asked_at > ASK_SECONDS:
+                self._ask()
+
+    def met_another(self) -> bool:
+        """Tell, once each time, that another process was found to embed the very same items."""
+        met, self._is_shared = self._is_shared, False
+        return met
+
+    def expect(self) -> None:
+        """Tell an encoder with weights how much will come, so that it picks its engine."""
+        if (runner := getattr(self.encoder, "runner", None)) is not None:
+            runner.expected = len(self.missing) * getattr(self.encoder, "n_looks", 1)
+
+    def _start(self) -> None:
+        while len(self._running) >= IN_FLIGHT:
+            self._finish()
+        batch, self._prepared = self._prepared[: self._batch_size], self._prepared[self._batch_size :]
+        self._running.append((batch, self._workers.submit(self.encoder.encode, [item for _, item in batch])))
+
+    def _finish(self) -> None:
+        """Wait for the oldest batch; one that does not fit is halved, and stays so."""
+        batch, future = self._running.popleft()
+        try:
+            with self.clock.measure("forward"):
+                vectors = future.result()
+        except MemoryError:
+            if len(batch) == 1:
+                raise
+            self._batch_size = min(self._batch_size, len(batch) // 2)
+            self._prepared = batch + self._prepared
+            return
+        finite = np.asarray(np.isfinite(vectors).all(axis=1))
+        for (key, _), good in zip(batch, finite, strict=True):
+            if good:
+                self._keys.append(key)
+            else:
+                self.fail(key, "its vector is not finite")
+        self._vectors.append(vectors[finite])
+        if len(self._keys) >= WRITE_ROWS or time.monotonic() - self._written_at > WRITE_SECONDS:
+            self.write()
+
+    def _ask(self) -> None:
+        """Leave to other processes what they have embedded meanwhile."""
+        self.missing.intersection_update(self._store.missing(self.encoder.space, list(self.missing), retry=True))
+        self._asked_at = time.monotonic()
