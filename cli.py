@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from extract import Encoder, Options, SpaceReport
-    from heads import Predictions, Sweep
+    from heads import Leaderboard, Predictions, Sweep
     from store import Dataset, FeatureStore, Problem
 
 ROWS_LEFT_OUT = 3
@@ -230,9 +230,7 @@ def make_sweep(
 
 def run_sweep(sweep: "Sweep", *, final: bool = False) -> list[dict[str, Any]]:
     """Fit and score everything, best entries also on the held-out test rows; results go to the leaderboard."""
-    from heads import Leaderboard
-
-    board, predictions = Leaderboard(sweep.dataset.folder / "runs" / "leaderboard.jsonl"), kept_predictions(sweep)
+    board, predictions = open_runs(sweep)
     done = itertools.count(1)
     with progress("fitting heads") as update:
         entries = sweep.run(board, predictions=predictions, on_entry=lambda _: update(next(done), sweep.n_entries))
@@ -241,18 +239,23 @@ def run_sweep(sweep: "Sweep", *, final: bool = False) -> list[dict[str, Any]]:
     return entries
 
 
-def kept_predictions(sweep: "Sweep") -> "Predictions":
-    """Open what the sweep's entries predicted, kept beside the leaderboard."""
-    from heads import Predictions
+def open_runs(sweep: "Sweep") -> "tuple[Leaderboard, Predictions]":
+    """Open the leaderboard beside the dataset, and what its entries predicted."""
+    from heads import Leaderboard, Predictions
 
-    return Predictions(sweep.dataset.folder / "runs" / "predictions")
+    folder = sweep.dataset.folder / "runs"
+    return Leaderboard(folder / "leaderboard.jsonl"), Predictions(folder / "predictions")
 
 
 def evaluate(sweep: "Sweep", entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what the entries say beyond their scores: which blocks help."""
-    from heads import compare_blocks
+    """Return what the entries say beyond their scores: which blocks help, and what groups give away."""
+    from heads import compare_blocks, group_gap
 
-    return {"comparisons": compare_blocks(entries, kept_predictions(sweep))}
+    board, predictions = open_runs(sweep)
+    return {
+        "comparisons": compare_blocks(entries, predictions),
+        "group_gap": group_gap(sweep, entries, board, predictions),
+    }
 
 
 def save_bundle(sweep: "Sweep", entries: list[dict[str, Any]]) -> str:
@@ -349,6 +352,9 @@ def show_entries(entries: Sequence[dict[str, Any]], evaluation: dict[str, Any]) 
         print(f"  best: {rows[0]['verdict']}")
         for line in evaluation["comparisons"]:
             if line["task"] == task and line["is_main"]:
+                print(f"  {line['words']}")
+        for line in evaluation["group_gap"]:
+            if line["task"] == task:
                 print(f"  {line['words']}")
         print()
 

@@ -4,6 +4,7 @@ from heads.bundle import Bundle
 from heads.bundle_folder import load_bundle
 from heads.chart import draw_scores
 from heads.comparison import compare_blocks
+from heads.gap import group_gap
 from heads.leaderboard import Leaderboard, best, table
 from heads.matrix import FeatureMatrix, load_matrix
 from heads.metrics import METRICS
@@ -24,6 +25,7 @@ __all__ = [
     "compare_blocks",
     "draw_scores",
     "fit_bundle",
+    "group_gap",
     "load_bundle",
     "load_matrix",
     "table",

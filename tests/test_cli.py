@@ -134,7 +134,8 @@ def test_a_repaired_image_is_tried_again(make_dataset: Make) -> None:
 
 def test_heads_find_the_planted_signal_and_say_what_it_is_worth(make_dataset: Make) -> None:
     spec = make_dataset()
-    entries = run_json("heads", "--data", spec)["entries"]  # embeds with the built-in encoder first
+    document = run_json("heads", "--data", spec)  # embeds with the built-in encoder first
+    entries = document["entries"]
     keys = {"task", "kind", "blocks", "head", "split", "metrics", "n_rows", "n_groups", "baseline", "seconds", "seed"}
     assert all(keys <= set(entry) for entry in entries)
     prior = next(entry for entry in entries if entry["head"] == "prior")
@@ -143,8 +144,15 @@ def test_heads_find_the_planted_signal_and_say_what_it_is_worth(make_dataset: Ma
     assert image["metrics"]["accuracy"]["low"] > prior["metrics"]["accuracy"]["high"]
     assert image["beats_baseline"] and image["n_groups"] == 8
     lines = (spec.parent / "runs" / "leaderboard.jsonl").read_text().splitlines()
-    assert len(lines) == len(entries)
-    assert run_json("heads", "--data", spec)["entries"][0]["metrics"] == entries[0]["metrics"]
+    assert len(lines) == len(entries) + 1  # and the best one once more under a random split
+    again = run_json("heads", "--data", spec)
+    assert again["entries"][0]["metrics"] == entries[0]["metrics"]
+    assert [again[key] for key in ("comparisons", "group_gap")] == [document["comparisons"], document["group_gap"]]
+    [texture] = [line for line in document["comparisons"] if line["block"] == "image:bf@texture" and line["is_main"]]
+    assert texture["beside"] == ["metadata"] and texture["verdict"] == "helps"
+    assert [line["random"]["value"] for line in document["group_gap"]] == [1]
+    words = run("heads", "--data", spec).stdout
+    assert texture["words"] in words and document["group_gap"][0]["words"] in words
 
 
 def test_json_prints_one_document_and_nothing_else(make_dataset: Make) -> None:
@@ -301,3 +309,48 @@ def test_every_command_works_on_a_store_in_a_bucket(make_dataset: Make, bucket: 
     assert not (spec.parent / "features.zarr").exists()
     result = run("extract", "--data", spec, "--store", f"{bucket}-absent/features.zarr", code=2)
     assert "Make the bucket" in result.stderr and len(result.stderr.splitlines()) == 1 and not result.stdout
+
+
+def test_variants_of_the_images_are_extracted_swept_saved_and_predicted(make_dataset: Make, tmp_path: Path) -> None:
+    spec = make_dataset()
+    options = ["--convert", "log", "--convert", "percentile_clip+gamma", "--view", "plain", "--view", "fourier"]
+    spaces = run_json("extract", "--data", spec, *options, "--tiles", "1x2", "--turns", "flips")["spaces"]
+    names = ["image:bf.log@texture", "image:bf.fourier@texture", "image:bf.percentile_clip-gamma@texture"]
+    assert [space["name"] for space in spaces] == names
+    assert len({space["fingerprint"] for space in spaces}) == 3 and all(space["embedded"] == 24 for space in spaces)
+    more = [*options, "--tiles", "1x2", "--turns", "flips", "--head", "linear", "--save"]
+    entries = run_json("heads", "--data", spec, *more)["entries"]
+    tried = [entry["blocks"] for entry in entries]
+    assert all([name] in tried for name in names)
+    assert not any(len(set(blocks) & set(names)) == 2 for blocks in tried)  # variants are alternatives
+    run("heads", "--data", spec, "--view", "fourier", code=2)
+    out = tmp_path / "p.csv"
+    run("predict", spec.parent / "runs" / "heads", spec.parent / "labels.csv", "--out", out)
+    assert len(pd.read_csv(out)) == 24
+
+
+def test_a_stack_of_two_images_is_extracted_swept_saved_and_predicted(make_dataset: Make, tmp_path: Path) -> None:
+    stack = '[images.two]\ncolumn = "file"\nview = "fourier"\n[images.both]\nstack = ["bf", "two"]\n'
+    spec = make_dataset(stack)
+    random = ["--backbone", "test_resnet", "--weights", "random", "--device", "cpu"]
+    spaces = run_json("extract", "--data", spec, *random)["spaces"]
+    assert [space["name"].partition("@")[0] for space in spaces] == ["image:bf", "image:two", "image:both"]
+    assert [space["embedded"] for space in spaces] == [24] * 3
+    run("heads", "--data", spec, "--blocks", "image:both@test_resnet", "--head", "linear", "--save")
+    bundle, out = spec.parent / "runs" / "heads", tmp_path / "p.csv"
+    document = json.loads((bundle / "bundle.json").read_text())
+    assert list(document["dataset"]["images"]) == ["bf", "two", "both"]
+    run("predict", bundle, spec.parent / "images", "--out", out)
+    assert pd.read_csv(out)["kind"].notna().all()
+
+
+def test_options_about_pixels_are_checked_as_the_spec_is(make_dataset: Make) -> None:
+    spec = make_dataset()
+    for options, words in (
+        (["--view", "fourir"], "there is no view 'fourir'. Did you mean 'fourier'?"),
+        (["--view", "jpeg:300"], "strength of view 'jpeg:300' is to be whole, from 1 to 100"),
+        (["--tiles", "2by2"], "such as '2x2'"),
+        (["--tiles", "2x2", "--tile-px", "64"], "keep one"),
+        (["--convert", "lgo"], "convert 'lgo' is not one of"),
+    ):
+        assert words in run("extract", "--data", spec, *options, code=2).stderr

@@ -1,0 +1,134 @@
+"""How much of a score is recognising the group: the best entry once more under a split that ignores groups."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from heads.comparison import verdict_of
+from heads.entry import BOOTSTRAP_SEED, span
+from heads.leaderboard import Entry, Leaderboard, best
+from heads.metrics import METRICS, Interval, Scored, difference, estimate
+from heads.predictions import Predictions
+from heads.sweep import Run, Sweep
+from store import Task, make_split
+
+ROLE = "group_blind"
+"""What entries of the random split say they were scored on; nothing is ever chosen by them."""
+N_FOLDS = 5  # where the table gives train and val instead of folds
+
+
+def group_gap(
+    sweep: Sweep, entries: Iterable[Entry], leaderboard: Leaderboard | None, predictions: Predictions
+) -> list[dict[str, Any]]:
+    """Score each task's best entry under a random split too, and compare on the same rows.
+
+    Args:
+        sweep: Its dataset's groups; without any there is nothing to compare.
+        entries: What its `run` gave.
+        leaderboard: Gets the entries of the random split, with ``split`` = ``group_blind``.
+        predictions: Gets their predictions.
+
+    Returns:
+        JSON values, one per task: the headline metric ``random`` (groups are cut) and ``grouped`` (they are kept
+        together), and by how much the random split looks better: value, low, high, groups resampled.
+    """
+    groups = sweep.dataset.groups
+    if groups is None or len(np.unique(groups)) == len(groups):
+        return []
+    grouped, blind = _regrouped(sweep)
+    found = []
+    for task, entry in best(entries).items():
+        fair = _one_entry(grouped, entry, "cv", leaderboard, predictions)
+        loose = _one_entry(blind, entry, ROLE, leaderboard, predictions)
+        gap = _gap(_scored(fair, predictions), _scored(loose, predictions), entry["headline"])
+        found.append(_line(sweep, fair, loose, gap, constant=_is_constant(sweep.dataset.tasks[task], groups)))
+    return found
+
+
+def _regrouped(sweep: Sweep) -> tuple[Sweep, Sweep]:
+    """Return the sweep on folds that keep groups together, and on folds that do not know of groups."""
+    dataset, split = sweep.dataset, sweep.split
+    given = dataset.given_split
+    if given is not None:
+        fitting = np.zeros(dataset.n_rows, dtype=bool)
+        fitting[split.fitting(dataset.ids)] = True
+        given = np.where(fitting, "train", given)
+    n_folds = split.n_folds or N_FOLDS
+    kept, ignored = (replace(dataset, groups=groups, given_split=given) for groups in (dataset.groups, None))
+    own = split if split.n_folds else make_split(kept, n_folds=n_folds, seed=split.seed)
+    blind = make_split(ignored, n_folds=n_folds, seed=split.seed)
+    return replace(sweep, split=own), replace(sweep, dataset=ignored, split=blind)
+
+
+def _one_entry(
+    sweep: Sweep, entry: Entry, role: str, leaderboard: Leaderboard | None, predictions: Predictions
+) -> Entry:
+    task = entry["task"]
+    plans = {task: sweep.plan(task, sweep.split.outer(sweep.dataset.ids))}
+    run = Run(sweep, role, plans, leaderboard, predictions, None)
+    return run.entries(tuple(entry["blocks"]), entry["head"], (task,))[0]
+
+
+def _scored(entry: Entry, predictions: Predictions) -> Scored:
+    """Return an entry's predictions in the order of the dataset."""
+    scored = predictions.find(entry["identity"])
+    if scored is None:
+        raise ValueError(f"no predictions are kept of entry {entry['identity']}")
+    return scored.take(np.argsort(scored.row))
+
+
+def _gap(fair: Scored, loose: Scored, metric: str) -> Interval:
+    """By how much the random split looks better; groups are resampled on both sides."""
+    sides = (loose, fair)
+    loosely, fairly = (estimate(replace(side, unit=fair.unit), seed=BOOTSTRAP_SEED, names=[metric]) for side in sides)
+    is_better_higher = METRICS[metric].is_better_higher
+    return difference(loosely[metric].mean, fairly[metric].mean, is_better_higher=is_better_higher).interval()
+
+
+def _is_constant(task: Task, groups: np.ndarray[Any, Any]) -> bool:
+    """Say whether every group has one label only, and some group has several rows."""
+    rows = np.flatnonzero(task.labelled)
+    _, group = np.unique(groups[rows], return_inverse=True)
+    columns = np.c_[group, task.y[rows].reshape(len(rows), -1)]
+    n_groups = len(np.unique(group))
+    return len(np.unique(columns, axis=0)) == n_groups < len(rows)
+
+
+def _line(sweep: Sweep, fair: Entry, loose: Entry, gap: Interval, *, constant: bool) -> dict[str, Any]:
+    name = fair["headline"]
+    random, grouped = loose["metrics"][name], fair["metrics"][name]
+    line = {
+        "task": fair["task"],
+        "blocks": fair["blocks"],
+        "head": fair["head"],
+        "metric": name,
+        "random": random,
+        "grouped": grouped,
+        **gap,
+        "one_label_per_group": constant,
+        "n_groups": fair["n_groups"],
+    }
+    group = sweep.dataset.spec.group if isinstance(sweep.dataset.spec.group, str) else "group"
+    return line | {"words": _words(line, str(group), leaves_signal=fair["beats_baseline"])}
+
+
+def _words(line: dict[str, Any], group: str, *, leaves_signal: bool) -> str:
+    random, grouped = line["random"]["value"], line["grouped"]["value"]
+    if random is None or grouped is None or line["low"] is None:
+        return f"group gap: no interval for {line['metric']}, too few groups were scored"
+    scores = f"{line['metric']} {random:.3g} under a random split, {grouped:.3g} with each {group} kept on one side"
+    by = f"{line['value']:+.3g} {span(line)}"
+    if verdict_of(line) == "helps":
+        text = f"group gap: {scores}; {by} of it is recognising the {group}, not predicting {line['task']}"
+        if not leaves_signal:
+            text += f", and for a new {group} nothing is left that is told apart from the baseline"
+    else:
+        text = f"group gap: none found: {scores}; {by}"
+    if line["one_label_per_group"]:
+        text += (
+            f". Every {group} has one label only, so a random split measures recognition of the {group}: "
+            f"judge by whole {group}s that were not seen"
+        )
+    return text
