@@ -40,7 +40,7 @@ class FeatureMatrix:
             is one category of several.
         complete: bool ``(n,)``: every image and text block has a vector. Only such rows are fitted and scored.
         spaces: The space of each image and text block.
-        provenance: Where each space's weights came from, as the store has it.
+        provenance: Where each space's weights came from, when vectors were last added to it.
         absent: Blocks of the dataset for which nothing was extracted (``image:bf``).
     """
 
@@ -132,9 +132,14 @@ def _assemble(
         columns=tuple(values),
         complete=complete,
         spaces=dict(spaces),
-        provenance={name: store.info(space).get("provenance") or {} for name, space in spaces.items()},
+        provenance={name: _latest_provenance(store, space) for name, space in spaces.items()},
         absent=absent,
     )
+
+
+def _latest_provenance(store: FeatureStore, space: FeatureSpace) -> dict[str, Any]:
+    known: list[dict[str, Any]] = store.info(space)["provenance"]
+    return known[-1] if known else {}
 
 
 def metadata_columns(

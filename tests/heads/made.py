@@ -62,7 +62,7 @@ def matrix(data, *, complete=None, spaces=None, columns=(), **blocks):
         columns=columns,
         complete=np.ones(data.n_rows, bool) if complete is None else complete,
         spaces=made | (spaces or {}),
-        provenance={name: [] for name in made},
+        provenance={name: {} for name in made},
     )
 
 

@@ -52,3 +52,17 @@ def test_a_narrow_block_is_repeated_beside_a_wide_one() -> None:
     fused = fused_columns(slices, ["image", "metadata"]).tolist()
     assert fused == [*range(100), *[100, 101, 102] * 3]
     assert fused_columns(slices, []).tolist() == []
+
+
+def test_variants_of_a_block_are_alternatives() -> None:
+    log, sqrt = "image:bf.log@texture", "image:bf.sqrt@texture"
+    assert combinations([log, sqrt, "metadata"]) == [
+        (log,),
+        (sqrt,),
+        ("metadata",),
+        (log, "metadata"),
+        (sqrt, "metadata"),
+        (log, sqrt, "metadata"),
+    ]
+    assert combinations([log, sqrt, "metadata"], wanted=["image:bf"]) == [(log,), (sqrt,)]
+    assert combinations([log, sqrt], wanted=["image:bf.log"]) == [(log,)]

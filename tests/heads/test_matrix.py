@@ -55,7 +55,7 @@ def test_blocks_are_joined_by_key_in_dataset_order(tmp_path, store):
     assert matrix.X[:, 7].tolist() == [0, 1, 2, 3, 4, 5]
     assert matrix.columns == ("dose",) and matrix.complete.all() and matrix.absent == ()
     assert matrix.spaces["image:bf@texture"].fingerprint == space().fingerprint
-    assert "a test" in str(matrix.provenance["image:bf@texture"])
+    assert matrix.provenance["image:bf@texture"] == {"from": "a test"}
     assert matrix.select(["metadata", "text:note@ngrams"]).tolist() == [7, 4, 5, 6]
 
 
