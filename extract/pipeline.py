@@ -228,7 +228,7 @@ def _embed_images(wants: Sequence[Want], lanes: Sequence[Lane]) -> Iterator[str]
         for key, lane, outcome in outcomes:
             if isinstance(outcome, ImageError):
                 lane.fail(key, str(outcome))
-            else:
+            elif key in lane.missing:
                 lane.add(key, outcome)
         yield from unit
 

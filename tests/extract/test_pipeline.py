@@ -334,7 +334,7 @@ def _embed_slowly(folder: Path, barrier: Barrier) -> int:
 
 
 def test_processes_started_together_share_the_work(tmp_path: Path) -> None:
-    n_images, context = 160, get_context("spawn")
+    n_images, context = 240, get_context("spawn")
     make_dataset(tmp_path)
     for index in range(n_images):
         Image.fromarray(np.full((8, 8), index // 2, np.uint8)[:, : 4 + index % 2]).save(
@@ -345,8 +345,8 @@ def test_processes_started_together_share_the_work(tmp_path: Path) -> None:
     with context.Manager() as manager, ProcessPoolExecutor(2, mp_context=context) as pool:
         barrier = manager.Barrier(2)
         counts = list(pool.map(_embed_slowly, [tmp_path] * 2, [barrier] * 2))
-    assert sum(counts) < 1.7 * n_images
-    assert max(counts) < n_images
+    assert sum(counts) < 1.8 * n_images
+    assert max(counts) < n_images, counts
 
 
 def test_texts_go_from_short_to_long_and_rows_stay_theirs(tmp_path: Path) -> None:
