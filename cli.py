@@ -216,8 +216,10 @@ def make_sweep(
     """Put a dataset's stored features, its split and what shall be tried together; embed first if nothing is stored."""
     from extract import Options
     from heads import Sweep, load_matrix
-    from store import open_split
+    from store import merge_groups, open_split
 
+    split = open_split(dataset, n_folds=folds)
+    dataset = merge_groups(dataset, split.merged)
     if not features.spaces() and (dataset.images or dataset.texts):
         say("nothing is embedded yet: using the built-in encoders")
         embed(dataset, features, None, Options())
@@ -225,7 +227,7 @@ def make_sweep(
     for block, n_rows in matrix.without_vector().items():
         say(f"warning: {n_rows} rows have no vector in {block}; they are left out")
     chosen = {name: value for name, value in what.items() if value is not None}
-    return Sweep(dataset, matrix, open_split(dataset, n_folds=folds), **chosen)
+    return Sweep(dataset, matrix, split, **chosen)
 
 
 def run_sweep(sweep: "Sweep", *, final: bool = False) -> list[dict[str, Any]]:

@@ -35,7 +35,8 @@ def group_gap(
         together), and by how much the random split looks better: value, low, high, groups resampled.
     """
     groups = sweep.dataset.groups
-    if groups is None or len(np.unique(groups)) == len(groups):
+    merged_only = sweep.dataset.spec.group is None and bool(sweep.split.merged)
+    if groups is None or merged_only or len(np.unique(groups)) == len(groups):
         return []
     grouped, blind = _regrouped(sweep)
     found = []

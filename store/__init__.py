@@ -8,11 +8,12 @@ from store.errors import InputError, StoreError, did_you_mean
 from store.exchange import export_block, import_vectors
 from store.folds import inner_folds
 from store.keys import file_key, text_key
+from store.merging import merge_groups
 from store.reader import load_dataset, prediction_dataset
 from store.samples import SAMPLES, write_sample
 from store.space import INFO_BAR, Crop, FeatureSpace
 from store.spec import DatasetSpec, parse_spec
-from store.split import Split, make_split, open_split
+from store.split import Split, is_fitting, make_split, open_split, remake_split
 from store.task import Task
 from store.variants import with_variants
 from store.vectors.features import FeatureStore
@@ -49,14 +50,17 @@ __all__ = [
     "hash_files",
     "import_vectors",
     "inner_folds",
+    "is_fitting",
     "is_one_crop",
     "load_dataset",
     "make_split",
+    "merge_groups",
     "n_tiles",
     "open_split",
     "parse_spec",
     "parse_view",
     "prediction_dataset",
+    "remake_split",
     "summary",
     "text_key",
     "view_settings",

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from store.dataset import Dataset
 from store.errors import InputError
 from store.folds import Index, assign_folds, label_codes
+from store.merging import Families, merge_groups, unite
 
 FILE_NAME = "splits.json"
 N_FOLDS = 5
@@ -31,18 +32,20 @@ class Split:
         seed: What the folds were drawn with.
         n_folds: k; 0 where the table itself gives train and val.
         fingerprint: sha256 (hex) of all the above, the same for every row order.
+        merged: Families of row ids whose groups count as one (`merge_groups`), each sorted.
     """
 
     roles: Mapping[str, str]
     seed: int
     n_folds: int
     fingerprint: str
+    merged: Families = ()
 
     @classmethod
-    def of(cls, roles: Mapping[str, str], *, seed: int, n_folds: int) -> "Split":
+    def of(cls, roles: Mapping[str, str], *, seed: int, n_folds: int, merged: Families = ()) -> "Split":
         """Return the split with these roles, sorted by id, and its fingerprint."""
         roles = dict(sorted(roles.items()))
-        return cls(roles, seed, n_folds, _sha256([seed, n_folds, roles]))
+        return cls(roles, seed, n_folds, _sha256([seed, n_folds, roles, *([merged] if merged else [])]), merged)
 
     @property
     def held_out_names(self) -> list[str]:
@@ -134,6 +137,26 @@ def open_split(dataset: Dataset, *, n_folds: int | None = None, seed: int | None
     return split
 
 
+def remake_split(dataset: Dataset, families: Iterable[Sequence[str]]) -> Split:
+    """Write ``splits.json`` anew, with rows that show the same thing in one group each.
+
+    Args:
+        dataset: As the table has it.
+        families: Ids of rows that belong together, beside those that the file has merged already.
+
+    Raises:
+        InputError: The given split cuts a family; the file cannot be read or written.
+    """
+    path = dataset.folder / FILE_NAME
+    old = _read(path, dataset) if path.exists() else None
+    merged = unite([*families, *(old.merged if old else ())])
+    n_folds, seed = (old.n_folds or N_FOLDS, old.seed) if old else (N_FOLDS, SEED)
+    made = make_split(merge_groups(dataset, merged), n_folds=n_folds, seed=seed)
+    split = Split.of(made.roles, seed=made.seed, n_folds=made.n_folds, merged=merged)
+    _write(path, dataset, split)
+    return split
+
+
 def _check_options(split: Split, path: Path, *, n_folds: int | None, seed: int | None) -> None:
     if split.n_folds == 0 and n_folds is not None:
         raise InputError(f"{n_folds} folds asked for, but the table gives 'train' and 'val'; leave the number out")
@@ -147,7 +170,7 @@ class _SplitFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    schema_version: Literal[1]
+    schema_version: Literal[1, 2]  # 1 had nothing merged
     seed: int
     n_folds: int
     digest: str
@@ -156,12 +179,13 @@ class _SplitFile(BaseModel):
     roles: list[str]
     groups: list[str] | None
     given: list[str] | None
+    merged: list[list[str]] = []
 
 
 def _write(path: Path, dataset: Dataset, split: Split) -> None:
     ids, groups, given = _identity(dataset)
     content = _SplitFile(
-        schema_version=1,
+        schema_version=2,
         seed=split.seed,
         n_folds=split.n_folds,
         digest=_sha256([ids, groups, given]),
@@ -170,6 +194,7 @@ def _write(path: Path, dataset: Dataset, split: Split) -> None:
         roles=list(split.roles.values()),
         groups=groups,
         given=given,
+        merged=[list(family) for family in split.merged],
     )
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -206,7 +231,8 @@ def _read(path: Path, dataset: Dataset) -> Split:
     if content.digest != _sha256(identity):
         raise InputError(f"{path}: no longer fits the dataset: {_differences(content, identity)}; {_remedy()}")
     roles = dict(zip(content.ids, content.roles, strict=False))
-    split = Split.of(roles, seed=content.seed, n_folds=content.n_folds)
+    merged = tuple(tuple(family) for family in content.merged)
+    split = Split.of(roles, seed=content.seed, n_folds=content.n_folds, merged=merged)
     if split.fingerprint != content.fingerprint or content.ids != identity[0]:
         raise InputError(f"{path}: is damaged or was changed by hand; {_remedy()}")
     return split

@@ -11,8 +11,9 @@ import pytest
 from store.dataset import Dataset
 from store.errors import InputError
 from store.folds import assign_folds, inner_folds, label_codes
+from store.merging import merge_groups
 from store.spec import parse_spec
-from store.split import Split, make_split, open_split
+from store.split import Split, make_split, open_split, remake_split
 from store.task import Task
 
 SPEC = parse_spec({"name": "made", "table": "labels.csv"}, "test")
@@ -242,7 +243,7 @@ def test_the_file_is_made_once_and_reused(tmp_path: Path) -> None:
     split = open_split(data, n_folds=3, seed=4)
     written = (tmp_path / "splits.json").read_bytes()
     assert [p.name for p in tmp_path.iterdir()] == ["splits.json"]
-    assert json.loads(written)["schema_version"] == 1
+    assert json.loads(written)["schema_version"] == 2
     assert open_split(shuffled(data)) == open_split(data, n_folds=3, seed=4) == split
     assert (tmp_path / "splits.json").read_bytes() == written
     assert split.n_folds == 3 and split.seed == 4
@@ -307,7 +308,7 @@ def test_a_changed_given_split_is_refused(tmp_path: Path) -> None:
     [
         (lambda c: c["roles"].__setitem__(0, str(1 - int(c["roles"][0]))), "is damaged or was changed by hand"),
         (lambda c: c["ids"].pop(), "is damaged or was changed by hand"),
-        (lambda c: c.update(schema_version=2), "is no split of this version \\(schema_version"),
+        (lambda c: c.update(schema_version=3), "is no split of this version \\(schema_version"),
         (lambda c: c.pop("roles"), "is no split of this version \\(roles: Field required"),
         (lambda c: c.update(digest="0"), "no longer fits the dataset: the file is damaged"),
     ],
@@ -432,3 +433,48 @@ def test_what_is_left_over_goes_where_it_is_wanted_most() -> None:
     folds = assign_folds(codes, None, 4, seed=0)
     assert np.bincount(folds).tolist() == [2, 2, 2, 2]
     assert all(len(set(folds[codes[:, 0] == c])) == n for c, n in enumerate((3, 3, 2)))
+
+
+def test_a_file_of_the_first_version_is_read(tmp_path: Path) -> None:
+    data = dataset(task("a", np.arange(40) % 2), folder=tmp_path)
+    split = open_split(data)
+    content = json.loads((tmp_path / "splits.json").read_text())
+    del content["merged"]
+    (tmp_path / "splits.json").write_text(json.dumps(content | {"schema_version": 1}))
+    assert open_split(data) == split and not split.merged
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_merged_rows_stand_in_one_fold_with_all_of_their_groups(tmp_path: Path, grouped: bool) -> None:
+    data = dataset(task("a", np.arange(60) % 2), groups=np.arange(60) // 2 if grouped else None, folder=tmp_path)
+    before = open_split(data)
+    ids = data.ids.tolist()
+    split = remake_split(data, [(ids[2], ids[40]), (ids[40], ids[51])])
+    assert split.merged == ((ids[2], ids[40], ids[51]),) and split.fingerprint != before.fingerprint
+    together = [2, 3, 40, 41, 50, 51] if grouped else [2, 40, 51]
+    assert len({split.roles[ids[row]] for row in together}) == 1
+    assert open_split(data) == split
+    merged = merge_groups(data, split.merged).groups
+    assert merged is not None and len(set(merged[together])) == 1 and len(set(merged)) == (28 if grouped else 58)
+
+
+def test_families_merged_later_join_the_earlier_ones(tmp_path: Path) -> None:
+    data = dataset(task("a", np.arange(60) % 2), folder=tmp_path)
+    ids = data.ids.tolist()
+    remake_split(data, [(ids[2], ids[40])])
+    assert remake_split(data, [(ids[9], ids[2]), (ids[7], ids[8])]).merged == (
+        (ids[2], ids[9], ids[40]),
+        (ids[7], ids[8]),
+    )
+
+
+def test_a_family_across_a_given_split_is_an_input_error(tmp_path: Path) -> None:
+    given = np.where(np.arange(60) < 40, "train", "test")
+    data = dataset(task("a", np.arange(60) % 2), given=given, folder=tmp_path)
+    with pytest.raises(InputError, match="the given split cuts 1 group"):
+        remake_split(data, [(data.ids[3], data.ids[50])])
+
+
+def test_merging_nothing_changes_nothing() -> None:
+    data = dataset(task("a", np.arange(60) % 2))
+    assert merge_groups(data, ()) is data
