@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ROWS_LEFT_OUT = 3
 INTERRUPTED = 130
+SHOWN = 20  # rows of a long list; --json has all
 SAMPLE = "tem"
 """The built-in dataset that commands fall back to where there is no other."""
 
@@ -37,9 +38,7 @@ class _Commands(typer.core.TyperGroup):
             say("stopped: what was finished is kept, and the same command goes on from there")
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
-            from store import InputError, StoreError
-
-            if not isinstance(error, InputError | StoreError):
+            if type(error).__module__ != "store.errors":  # told by name, so that --help imports no store
                 raise
             say(f"error: {error}")
             raise typer.Exit(2) from None
@@ -85,7 +84,7 @@ Turns = Annotated[
     Literal["none", "flips", "d4"] | None,
     typer.Option("--turns", help="Average over mirrored images (flips), or over quarter turns too (d4)."),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of a new split and of everything else random.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where networks run.")]
 Weights = Annotated[str, typer.Option("--weights", help="pretrained, random, or a file or folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
@@ -260,6 +259,15 @@ def evaluate(sweep: "Sweep", entries: Sequence[dict[str, Any]]) -> dict[str, Any
     }
 
 
+def merge_duplicates(dataset: "Dataset", duplicates: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Put duplicates into one group each, make the split anew, and return the ids of all that is merged."""
+    from store import remake_split
+
+    split = remake_split(dataset, [(pair["a"], pair["b"]) for pair in duplicates])
+    say(f"{dataset.folder / 'splits.json'}: made anew; its scores are not comparable with the old")
+    return [list(family) for family in split.merged]
+
+
 def save_bundle(sweep: "Sweep", entries: list[dict[str, Any]]) -> str:
     """Refit the best heads on all training rows, write them beside the dataset, and return the folder."""
     from heads import fit_bundle
@@ -361,6 +369,30 @@ def show_entries(entries: Sequence[dict[str, Any]], evaluation: dict[str, Any]) 
         print()
 
 
+def show_audit(document: dict[str, Any]) -> None:
+    """Print the first duplicates and doubtful labels, and how many there are."""
+    pairs = document["duplicates"]
+    cells = [
+        [p["a"], p["b"], p["kind"], number(p["similarity"]), " ".join(p["crosses"]), " ".join(p["differs"])]
+        for p in pairs[:SHOWN]
+    ]
+    show_table("Duplicates", ["row", "row", "kind", "cosine", "crosses", "labelled differently"], cells)
+    n_leaks = sum("split" in pair["crosses"] for pair in pairs)
+    limits = ", ".join(f"{number(value)} in {name}" for name, value in document["thresholds"].items())
+    print(f"  {len(pairs)} pairs, {n_leaks} of them across the split; near means a cosine above {limits or '-'}\n")
+    for task, found in document["labels"].items():
+        names = ["id", "label", "suggested"]
+        cells = [[number(r[n]) if isinstance(r[n], float) else r[n] for n in names] for r in found["labels"][:SHOWN]]
+        show_table(task, names, cells)
+        n_doubtful, n_confident = len(found["labels"]), found["n_confident"]
+        print(f"  {n_doubtful} of {found['n_rows']} labels are not what other rows suggest, {n_confident} confidently")
+        for pair in found["confusions"][:5]:
+            shares = f"{pair['count']} rows ({pair['share']:.0%}), {pair['n_confident']} of them confidently"
+            print(f"  {pair['label']} looks like {pair['suggested']}: {shares}")
+        if not found["beats_baseline"]:
+            print("  do not believe this list: the model it comes from is not told apart from the baseline")
+
+
 def number(value: float | None) -> str:
     """Return a score for people; a dash where there is none."""
     return "-" if value is None else f"{value:.3f}"
@@ -442,7 +474,7 @@ def extract(
     weights: Weights = "pretrained",
     seed: Seed = 0,
     device: Device = "auto",
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows per forward pass.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows per forward pass.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try files again that failed before.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -498,6 +530,32 @@ def heads(
     else:
         show_entries(entries, document)
     raise typer.Exit(ROWS_LEFT_OUT if not sweep.matrix.complete.all() else 0)
+
+
+@app.command(epilog="Example: python cli.py audit --task morphology")
+def audit(
+    data: Data = None,
+    task: Tasks = None,
+    backbone: Backbones = None,
+    store: Store = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Put duplicates into one group and split anew.")] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Look for leaks and wrong labels: duplicates across folds and groups, and labels that models doubt."""
+    from heads import audit_labels, audit_leaks
+
+    dataset, features = open_data(data, store)
+    sweep = make_sweep(dataset, features, backbone, tasks=task, heads=["linear"], seed=seed)
+    document = audit_leaks(sweep.dataset, sweep.matrix, sweep.split)
+    if merge:
+        document["merged"] = merge_duplicates(dataset, document["duplicates"])
+        sweep = make_sweep(dataset, features, backbone, tasks=task, heads=["linear"], seed=seed)
+    document["labels"] = audit_labels(sweep, run_sweep(sweep), open_runs(sweep)[1])
+    if as_json:
+        show(document)
+    else:
+        show_audit(document)
 
 
 @app.command(epilog="Example: python cli.py predict tem/runs/heads tem/unlabelled")

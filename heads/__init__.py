@@ -1,5 +1,6 @@
 """Heads on stored vectors: sweeps, scores beside baselines, and bundles that predict."""
 
+from heads.audit import audit_labels, audit_leaks
 from heads.bundle import Bundle
 from heads.bundle_folder import load_bundle
 from heads.chart import draw_scores
@@ -21,6 +22,8 @@ __all__ = [
     "Leaderboard",
     "Predictions",
     "Sweep",
+    "audit_labels",
+    "audit_leaks",
     "best",
     "compare_blocks",
     "draw_scores",

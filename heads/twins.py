@@ -7,7 +7,6 @@ duplicates do not move, give d and scale; rows nearer than that law allows once 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,30 +107,3 @@ def _limit(first: Floats, *, exact: NDArray[np.bool_]) -> float:
     dimension = (level[1] - level[0]) / (high - low)
     wanted = np.log(-np.log1p(-CHANCE / len(usable)))
     return float(np.exp(low - (level[0] - wanted) / dimension))
-
-
-def families(pairs: Rows) -> list[list[int]]:
-    """Return rows that hang together through pairs, each family sorted, in the order of their first rows."""
-    root: dict[int, int] = {}
-
-    def find(row: int) -> int:
-        while root.setdefault(row, row) != row:
-            row = root[row]
-        return row
-
-    for a, b in pairs.tolist():
-        first, second = sorted((find(a), find(b)))
-        root[second] = first
-    members: dict[int, list[int]] = {}
-    for row in sorted(root):
-        members.setdefault(find(row), []).append(row)
-    return list(members.values())
-
-
-def describe(twins: Twins, names: Any) -> list[dict[str, Any]]:
-    """Return one JSON row per pair; `names` are the ids of the rows."""
-    columns = zip(twins.pairs.tolist(), twins.similarity.tolist(), twins.is_exact.tolist(), strict=True)
-    return [
-        {"a": str(names[a]), "b": str(names[b]), "similarity": s, "kind": "exact" if exact else "near"}
-        for (a, b), s, exact in columns
-    ]

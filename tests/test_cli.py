@@ -174,7 +174,7 @@ def test_a_bundle_predicts_new_files_and_moves(make_dataset: Make, tmp_path: Pat
         shutil.rmtree(spec.parent / name)
     run("predict", folder / "bundle", folder / "new", "--out", folder / "out.csv")
     found = pd.read_csv(folder / "out.csv")
-    assert list(found.columns) == ["id", "kind", "kind_p_plain", "kind_p_striped", "ood_distance"]
+    assert list(found.columns) == ["id", "kind", "kind_p_plain", "kind_p_striped", "kind_set", "ood_distance"]
     assert set(found["id"]) == {path.name for path in (folder / "new").iterdir()}
     order = [int(name[-6:-4]) for name in found["id"]]
     for column in found.columns[1:]:
@@ -354,3 +354,21 @@ def test_options_about_pixels_are_checked_as_the_spec_is(make_dataset: Make) -> 
         (["--convert", "lgo"], "convert 'lgo' is not one of"),
     ):
         assert words in run("extract", "--data", spec, *options, code=2).stderr
+
+
+def test_audit_names_duplicates_and_doubtful_labels_and_merges(make_dataset: Make) -> None:
+    spec = make_dataset()
+    images, table = spec.parent / "images", spec.parent / "labels.csv"
+    shutil.copy(images / "s_200X_00.tif", images / "s_200X_18.tif")  # r00 of specimen g0, r18 of g6
+    table.write_text(table.read_text().replace("s_300X_04.tif,striped", "s_300X_04.tif,plain"))
+    found = run_json("audit", "--data", spec)
+    [pair] = [pair for pair in found["duplicates"] if pair["kind"] == "exact"]
+    assert (pair["a"], pair["b"], pair["groups"]) == ("r00", "r18", ["g0", "g6"]) and "groups" in pair["crosses"]
+    assert found["labels"]["kind"]["labels"][0]["id"] == "r04"
+    words = run("audit", "--data", spec).stdout
+    assert "r18" in words and "labels are not what other rows suggest" in words
+    merged = run_json("audit", "--data", spec, "--merge")["merged"]
+    assert ["r00", "r18"] in merged
+    again = run_json("audit", "--data", spec)
+    assert not [pair for pair in again["duplicates"] if pair["kind"] == "exact"]
+    assert run_json("heads", "--data", spec, "--head", "linear")["entries"][-1]["n_groups"] < 8

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
+from store import load_dataset, open_split
 from tests.real import SPECS, write_spec
 
 FIRST = {"emps": ("count", "image:em@texture"), "trashnet": ("label", "image:photo@texture")}
@@ -39,3 +40,16 @@ def test_texture_beats_the_prior_with_intervals_apart(name: str, tmp_path: Path,
     predicted = pd.read_csv(out)
     assert list(predicted["id"]) == list(pd.read_csv(shared / "data" / name / "labels.csv")["name"])
     assert predicted[task].notna().all() and predicted["ood_distance"].notna().all()
+
+
+@pytest.mark.slow
+def test_the_photograph_that_trashnet_has_twice_comes_out_of_the_audit(tmp_path: Path, shared: Path) -> None:
+    spec = write_spec("trashnet", tmp_path, shared / "data")
+    run("extract", "--data", spec, "--backbone", "texture")
+    found = run("audit", "--data", spec, "--merge")
+    [exact] = [pair for pair in found["duplicates"] if pair["kind"] == "exact"]
+    assert (exact["a"], exact["b"]) == ("glass/glass115.jpg", "metal/metal91.jpg") and exact["differs"] == ["label"]
+    assert ["glass/glass115.jpg", "metal/metal91.jpg"] in found["merged"]
+    assert {"glass/glass115.jpg", "metal/metal91.jpg"} & {row["id"] for row in found["labels"]["label"]["labels"]}
+    roles = open_split(load_dataset(spec)).roles
+    assert roles["glass/glass115.jpg"] == roles["metal/metal91.jpg"]

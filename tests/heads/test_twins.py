@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from heads.twins import families, find_twins
+from heads.twins import find_twins
+from store.merging import unite
 
 
 def vectors(n=300, d=24, seed=0):
@@ -59,10 +60,4 @@ def test_a_constant_space_and_a_single_unit_do_not_fail():
 def test_a_family_larger_than_what_is_kept_per_row_hangs_together():
     X = vectors()
     X[20:40] = X[20] + np.random.default_rng(1).normal(0, 0.01, (20, 24))
-    assert [family for family in families(find_twins(X, np.arange(300)).pairs) if len(family) > 1] == [
-        list(range(20, 40))
-    ]
-
-
-def test_families_follow_chains():
-    assert families(np.array([(1, 5), (7, 9), (5, 7), (2, 3)])) == [[1, 5, 7, 9], [2, 3]]
+    assert [list(family) for family in unite(found(X)[1])] == [list(range(20, 40))]
