@@ -7,7 +7,7 @@ no row is wasted and no number of rounds has to be guessed. Columns are few per 
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.head import Job
+from heads.held_out import HeldOut, predicted
 
 MAX_ROUNDS = 400
 PATIENCE = 10
@@ -114,6 +115,20 @@ def fit_boosted(X: NDArray[np.float32], jobs: Sequence[Job], *, seed: int) -> li
             )
         )
     return heads
+
+
+def predict_stopped(X: NDArray[np.float32], jobs: Sequence[Job], heads: Sequence[BoostedHead]) -> list[HeldOut]:
+    """Return what each booster says of the rows that stopped it, which no tree was fitted on."""
+    return [_stopped(X, job, head) for job, head in zip(jobs, heads, strict=True)]
+
+
+def _stopped(X: NDArray[np.float32], job: Job, head: BoostedHead) -> HeldOut:
+    folds = next(iter(_outputs(job)), [])
+    found = []
+    for j, fold in enumerate(fold for fold in folds if len(fold.stop)):
+        part = replace(head, texts=tuple(output[j : j + 1] for output in head.texts))
+        found.append((fold.stop, predicted(part, X[fold.stop], job)))
+    return found
 
 
 def _outputs(job: Job) -> list[list[Fold]]:

@@ -1,18 +1,18 @@
 """A bundle: fitted heads, and all that is needed to use them on new files."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from heads.calibration import CalibratedHead
+from heads.columns import applies_column, applies_name, task_columns
 from heads.combination import fused_columns
-from heads.head import Head
 from heads.matrix import METADATA, FeatureMatrix, load_matrix_like
 from heads.ood import Reference
-from heads.plan import predictions
 from store import Dataset, DatasetSpec, FeatureSpace, FeatureStore, StoreError, Task
 
 
@@ -24,14 +24,14 @@ class Model:
         task: Without labels: name, kind, classes and columns.
         head: Name in `HEADS`.
         blocks: Sorted; the head's columns are theirs, in this order.
-        fitted: The head.
+        fitted: The head and its calibration.
         scores: What the leaderboard said of it, baseline included.
     """
 
     task: Task
     head: str
     blocks: tuple[str, ...]
-    fitted: Head
+    fitted: CalibratedHead
     scores: Mapping[str, Any]
 
 
@@ -48,6 +48,7 @@ class Bundle:
         models: By task.
         reference: What training rows look like.
         about: Split, seed, versions.
+        conditions: By task that exists only `when` something holds: the model of whether it does.
     """
 
     spec: DatasetSpec
@@ -58,6 +59,7 @@ class Bundle:
     models: Mapping[str, Model]
     reference: Reference
     about: Mapping[str, Any]
+    conditions: Mapping[str, Model] = field(default_factory=dict)
 
     def load_matrix(self, dataset: Dataset, store: FeatureStore) -> FeatureMatrix:
         """Return the matrix that `predict` takes, of a dataset whose contents are extracted into `store`."""
@@ -68,8 +70,10 @@ class Bundle:
         """Predict every task for every row.
 
         Returns:
-            Columns ``id``; per task its prediction under the task's name (``task_column`` for several outputs) and
-            ``task_p_class`` per class; ``ood_distance``. A row without the vectors that a model needs stays empty.
+            Columns ``id``; per task its prediction under the task's name (``task_column`` for several outputs),
+            ``task_p_class`` per class and ``task_set``, or ``task_low`` and ``task_high``, and ``task_p_applies`` where
+            it has a condition; ``ood_distance``. `describe_columns` says more. A row without the vectors that a model
+            needs stays empty.
 
         Raises:
             StoreError: The matrix has other spaces, or lacks a block.
@@ -79,8 +83,11 @@ class Bundle:
             name: ~np.isnan(X[:, part][:, 0]) for name, part in self._slices().items() if name in self.spaces
         }
         table: dict[str, Any] = {"id": matrix.ids}
-        for model in self.models.values():
-            table |= _columns(model, X[:, self._select(model.blocks)], _all_of(model.blocks, has_vectors, len(X)))
+        for name, model in self.models.items():
+            table |= task_columns(model, X[:, self._select(model.blocks)], _all_of(model.blocks, has_vectors, len(X)))
+            if (condition := self.conditions.get(name)) is not None:
+                usable = _all_of(condition.blocks, has_vectors, len(X))
+                table[applies_name(name)] = applies_column(condition, X[:, self._select(condition.blocks)], usable)
         table["ood_distance"] = np.full(len(X), np.nan)
         whole = _all_of(tuple(self.blocks), has_vectors, len(X))
         table["ood_distance"][whole] = self.reference.distance(X[whole][:, self._select(tuple(self.blocks))])
@@ -119,20 +126,6 @@ class Bundle:
 
     def _select(self, blocks: Sequence[str]) -> NDArray[np.int64]:
         return fused_columns(self._slices(), blocks)
-
-
-def _columns(model: Model, X: NDArray[np.float32], usable: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
-    """Return a task's columns of the table of predictions."""
-    task = model.task
-    found = predictions(model.fitted, X[usable], task)
-    values = np.full((len(X), found.shape[1]), np.nan)
-    values[usable] = found
-    if task.kind == "regression":
-        names = [task.name] if len(task.columns) == 1 else [f"{task.name}_{column}" for column in task.columns]
-        return {name: values[:, j] for j, name in enumerate(names)}
-    label = np.full(len(X), None, dtype=object)
-    label[usable] = np.array(task.classes, dtype=object)[found.argmax(axis=1)]
-    return {task.name: label} | {f"{task.name}_p_{name}": values[:, j] for j, name in enumerate(task.classes)}
 
 
 def _all_of(blocks: Sequence[str], has_vectors: Mapping[str, NDArray[np.bool_]], n_rows: int) -> NDArray[np.bool_]:

@@ -11,12 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.bundle import Bundle, Model
+from heads.calibration import CalibratedHead, Calibration
+from heads.columns import describe_columns
+from heads.conformal import COVERAGE
 from heads.files import write_error
 from heads.ood import Reference
 from heads.registry import HEADS
 from store import FeatureSpace, InputError, StoreError, Task, parse_spec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = (1, 2)  # 1 has no calibration, no conditions and no description of columns
 DOCUMENT = "bundle.json"
 WEIGHTS = "weights.safetensors"
 OOD = ".ood/"  # no task has such a name
@@ -67,6 +71,11 @@ def load_bundle(folder: Path) -> Bundle:
         models={task["name"]: _read_model(task, folder, tensors) for task in document["tasks"]},
         reference=Reference.from_arrays(ood),
         about={name: document[name] for name in ("split_fingerprint", "seed", "versions")},
+        conditions={
+            task["name"]: _read_model(task["condition"], folder, tensors)
+            for task in document["tasks"]
+            if task.get("condition")
+        },
     )
 
 
@@ -75,7 +84,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
 
     folder.mkdir()
     tensors = {f"{OOD}{name}": array for name, array in bundle.reference.arrays().items()}
-    tasks = [_model_document(model, folder, tensors) for model in bundle.models.values()]
+    tasks = [_task_document(bundle, name, folder, tensors) for name in bundle.models]
     (folder / WEIGHTS).write_bytes(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}))
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -83,6 +92,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "blocks": [_block_document(bundle, name) for name in bundle.blocks],
         "columns": list(bundle.columns),
         "tasks": tasks,
+        "predictions": describe_columns(bundle),
         "files": {file.name: _file_digest(file) for file in sorted(folder.iterdir())},
         **bundle.about,
     }
@@ -97,6 +107,15 @@ def _block_document(bundle: Bundle, name: str) -> dict[str, Any]:
         "space": None if space is None else json.loads(space.to_json()),
         "fingerprint": None if space is None else space.fingerprint,
         "provenance": bundle.provenance.get(name),
+    }
+
+
+def _task_document(bundle: Bundle, name: str, folder: Path, tensors: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    condition, spec = bundle.conditions.get(name), bundle.spec.tasks.get(name)
+    return {
+        **_model_document(bundle.models[name], folder, tensors),
+        "unit": None if spec is None else spec.unit,
+        "condition": None if condition is None else _model_document(condition, folder, tensors),
     }
 
 
@@ -117,8 +136,15 @@ def _model_document(model: Model, folder: Path, tensors: dict[str, NDArray[Any]]
         "columns": list(task.columns),
         "when": task.when,
         "weights": task.weights.tolist(),
+        "class_weight": task.class_weight,
+        "has_sample_weight": task.sample_weight is not None,
         "head": model.head,
         "blocks": list(model.blocks),
+        "calibration": {
+            "temperature": model.fitted.calibration.temperature,
+            "coverage": COVERAGE,
+            "limits": list(model.fitted.calibration.limits),
+        },
         "meta": meta,
         "texts": texts,
         "scores": dict(model.scores),
@@ -138,9 +164,17 @@ def _read_model(document: Mapping[str, Any], folder: Path, tensors: Mapping[str,
         when=document["when"],
         applies=np.empty(0, dtype=bool),
         weights=np.array(document["weights"]),
+        class_weight=document.get("class_weight"),
     )
-    fitted = HEADS[document["head"]].restore(document["meta"], {**mine, **texts})
+    head = HEADS[document["head"]].restore(document["meta"], {**mine, **texts})
+    fitted = CalibratedHead(head, _read_calibration(document, len(task.columns)))
     return Model(task, document["head"], tuple(document["blocks"]), fitted, document["scores"])
+
+
+def _read_calibration(document: Mapping[str, Any], n_outputs: int) -> Calibration:
+    """Return a model's calibration; one that changes and limits nothing where none was kept."""
+    kept = document.get("calibration", {"temperature": 1.0, "limits": [None] * n_outputs})
+    return Calibration(kept["temperature"], tuple(kept["limits"]))
 
 
 def _read_document(folder: Path) -> dict[str, Any]:
@@ -149,8 +183,8 @@ def _read_document(folder: Path) -> dict[str, Any]:
     except ValueError:
         raise StoreError(f"{folder / DOCUMENT}: is damaged; save the bundle again") from None
     version = document.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise StoreError(f"{folder}: bundle of schema version {version!r}, expected {SCHEMA_VERSION}")
+    if version not in READABLE:
+        raise StoreError(f"{folder}: bundle of schema version {version!r}, expected {SCHEMA_VERSION}; save it again")
     for name, digest in document["files"].items():
         if not (folder / name).is_file() or _file_digest(folder / name) != digest:
             raise StoreError(f"{folder / name}: is missing or damaged; copy or save the bundle again")

@@ -7,10 +7,13 @@ from functools import cached_property
 from importlib import metadata
 from typing import Any
 
+from heads.calibration import CalibratedHead, calibrated, calibration_entry
+from heads.conformal import coverage_entry
 from heads.metrics import HEADLINE, METRICS, Estimate, Interval, Scored, difference, estimate
 from heads.plan import Plan
 
 BOOTSTRAP_SEED = 0  # one resampling for all entries of a task, so that they can be compared pair by pair
+ENTRY_VERSION = 2  # raised when entries measure more or otherwise, so that earlier results are not reused
 FEW_GROUPS = 10  # below, percentile intervals are too narrow
 PACKAGES = ("embedonce", "numpy", "scipy", "lightgbm")
 
@@ -20,16 +23,23 @@ class Outcome:
     """What fitting and predicting gave.
 
     Attributes:
-        scored: Predictions beside the truth.
+        raw: Predictions beside the truth, before calibration.
+        heads: One per outer fold.
         seconds: Fitting and predicting; for tasks that were fitted together, an equal share.
         chosen: What the inner folds chose, per outer fold.
         n_columns: d.
     """
 
-    scored: Scored
+    raw: Scored
+    heads: Sequence[CalibratedHead]
     seconds: float
     chosen: Sequence[Any]
     n_columns: int
+
+    @cached_property
+    def scored(self) -> Scored:
+        """Calibrated predictions beside the truth: what is scored."""
+        return calibrated(self.raw, self.heads)
 
     @cached_property
     def estimates(self) -> Mapping[str, Estimate]:
@@ -59,6 +69,8 @@ def make_entry(plan: Plan, outcome: Outcome, prior: Outcome, *, head: str, block
         "head": head,
         "metrics": {name: found.mean.interval() for name, found in mine.items()},
         "outputs": _outputs(plan, mine),
+        "calibration": _calibration(outcome),
+        "conformal": _coverage(plan, outcome),
         "baseline": {name: found.mean.interval()["value"] for name, found in base.items()},
         "headline": headline,
         "difference": gap,
@@ -112,6 +124,16 @@ def span(interval: Interval) -> str:
     """Return an interval of a difference for people; both ends have to be there."""
     low, high = interval["low"], interval["high"]
     return f"[{low:+.3g}, {high:+.3g}]"
+
+
+def _calibration(outcome: Outcome) -> dict[str, Any] | None:
+    is_classes = outcome.raw.kind == "classification"
+    return calibration_entry(outcome.raw, outcome.scored, outcome.heads) if is_classes else None
+
+
+def _coverage(plan: Plan, outcome: Outcome) -> dict[str, Any]:
+    limits = [head.calibration.limits for head in outcome.heads]
+    return coverage_entry(outcome.scored, limits, plan.task.columns, seed=BOOTSTRAP_SEED)
 
 
 def _outputs(plan: Plan, found: Mapping[str, Estimate]) -> dict[str, dict[str, Interval]]:

@@ -18,6 +18,7 @@ Interval = dict[str, float | None]
 N_RESAMPLES = 1000
 COVERAGE_PERCENT = (2.5, 97.5)
 P_MIN = float(np.finfo(np.float32).eps)  # a probability of 0 costs as much as float32 can tell from 0
+N_ECE_BINS = 15
 CELLS_AT_ONCE = 2_000_000  # resamples x rows held in memory at a time
 
 
@@ -209,6 +210,20 @@ def _area(score: Floats, positive: NDArray[np.bool_], fold: NDArray[np.int64], c
     return _ratio((up * (below + down / 2)).sum(axis=1), pairs.sum(axis=1))
 
 
+def _brier(scored: Scored, counts: Floats) -> Floats:
+    """Squared distance of the probabilities from the truth, summed over classes (Brier 1950), 0 to 2."""
+    return _mean(counts, ((scored.predicted - _true_and_predicted(scored)[0]) ** 2).sum(axis=1))
+
+
+def _ece(scored: Scored, counts: Floats) -> Floats:
+    """Expected calibration error, equal-width bins (Naeini et al. 2015; Guo et al. 2017, eq. 3)."""
+    confidence = scored.predicted.max(axis=1)
+    surplus = (scored.predicted.argmax(axis=1) == scored.y) - confidence
+    place = np.clip(np.ceil(confidence * N_ECE_BINS).astype(np.int64) - 1, 0, N_ECE_BINS - 1)
+    per_bin = counts @ (_one_hot(place, N_ECE_BINS) * surplus[:, None])
+    return _ratio(np.abs(per_bin).sum(axis=1), counts.sum(axis=1))
+
+
 def _mae(scored: Scored, counts: Floats) -> Floats:
     return _mean(counts, np.abs(scored.predicted - scored.y))
 
@@ -250,6 +265,8 @@ METRICS: Mapping[str, Metric] = {
     "macro_f1": Metric("classification", True, _macro_f1),
     "log_loss": Metric("classification", False, _log_loss),
     "roc_auc": Metric("classification", True, _roc_auc),
+    "brier": Metric("classification", False, _brier),
+    "ece": Metric("classification", False, _ece),
     "mae": Metric("regression", False, _mae),
     "rmse": Metric("regression", False, _rmse),
     "r2": Metric("regression", True, _r2),

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.head import Head, Job
+from heads.head import Head, Job, balanced_weights
+from heads.held_out import spread
 from heads.matrix import FeatureMatrix
 from heads.metrics import Scored
 from store import Dataset, InputError, Task, inner_folds
@@ -92,10 +93,9 @@ def predictions(head: Head, X: NDArray[np.float32], task: Task) -> NDArray[np.fl
     """Return probabilities of all the task's classes ``(n, c)``, 0 for one never seen; or outputs ``(n, t)``."""
     if task.kind == "regression":
         return np.asarray(head.predict(X), dtype=np.float64)
-    p = np.zeros((len(X), len(task.classes)))
-    if len(X):
-        p[:, head.classes_] = head.predict_proba(X)
-    return p
+    if not len(X):
+        return np.zeros((0, len(task.classes)))
+    return spread(head.predict_proba(X), head.classes_, len(task.classes))
 
 
 def _job(dataset: Dataset, task: Task, train: Rows, *, position: Rows, rows: Rows, seed: int) -> Job:
@@ -112,5 +112,16 @@ def _job(dataset: Dataset, task: Task, train: Rows, *, position: Rows, rows: Row
         n_classes=len(task.classes),
         train=position[train],
         inner=tuple((position[fit], position[stop]) for fit, stop in inner),
+        sample_weight=_weights(task, train, position=position, rows=rows),
         output_weights=None if is_classes else task.weights,
     )
+
+
+def _weights(task: Task, train: Rows, *, position: Rows, rows: Rows) -> NDArray[np.float64] | None:
+    """Return how much each of `rows` counts in fitting on `train`; class weights multiply those of the rows."""
+    if task.class_weight is None and task.sample_weight is None:
+        return None
+    weight = np.ones(len(rows)) if task.sample_weight is None else np.nan_to_num(task.sample_weight[rows])
+    if task.class_weight == "balanced":
+        weight = weight * balanced_weights(task.y[rows], position[train])
+    return weight

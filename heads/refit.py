@@ -1,14 +1,17 @@
 """From a sweep to a bundle: each task's best entry, fitted once more on all rows that are not held out."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from heads.bundle import Bundle, Model
 from heads.bundle_folder import write_bundle
+from heads.calibration import CalibratedHead
+from heads.columns import describe_columns
+from heads.condition import fit_conditions
 from heads.entry import versions
-from heads.head import Head
 from heads.leaderboard import Entry, best
 from heads.matrix import METADATA
 from heads.ood import Reference, make_reference
@@ -16,7 +19,19 @@ from heads.plan import Plan
 from heads.sweep import Sweep
 from store import DatasetSpec, InputError
 
-SCORES = ("metrics", "baseline", "headline", "beats_baseline", "verdict", "split", "n_rows", "n_groups", "n_folds")
+SCORES = (
+    "metrics",
+    "baseline",
+    "headline",
+    "beats_baseline",
+    "verdict",
+    "calibration",
+    "conformal",
+    "split",
+    "n_rows",
+    "n_groups",
+    "n_folds",
+)
 
 
 def fit_bundle(sweep: Sweep, entries: Iterable[Entry], folder: Path) -> Bundle:
@@ -37,16 +52,18 @@ def fit_bundle(sweep: Sweep, entries: Iterable[Entry], folder: Path) -> Bundle:
     pairs = [(sweep.split.fitting(sweep.dataset.ids), nothing)]
     plans = {task: sweep.plan(task, pairs) for task in chosen}
     bundle = _make_bundle(sweep, chosen, plans, _fit_together(sweep, chosen, plans))
+    bundle = replace(bundle, conditions=fit_conditions(sweep, chosen, pairs))
+    _check_columns(bundle)
     write_bundle(bundle, folder)
     return bundle
 
 
-def _fit_together(sweep: Sweep, chosen: Mapping[str, Entry], plans: Mapping[str, Plan]) -> dict[str, Head]:
+def _fit_together(sweep: Sweep, chosen: Mapping[str, Entry], plans: Mapping[str, Plan]) -> dict[str, CalibratedHead]:
     """Fit tasks that read the same blocks with the same head in one call."""
     batches: dict[tuple[tuple[str, ...], str], list[str]] = {}
     for task, entry in chosen.items():
         batches.setdefault((tuple(entry["blocks"]), entry["head"]), []).append(task)
-    fitted: dict[str, Head] = {}
+    fitted: dict[str, CalibratedHead] = {}
     for (blocks, head), tasks in batches.items():
         heads = sweep.fit([plans[task] for task in tasks], blocks, head)
         fitted |= {task: found for task, [found] in zip(tasks, heads, strict=True)}
@@ -54,7 +71,7 @@ def _fit_together(sweep: Sweep, chosen: Mapping[str, Entry], plans: Mapping[str,
 
 
 def _make_bundle(
-    sweep: Sweep, chosen: Mapping[str, Entry], plans: Mapping[str, Plan], fitted: Mapping[str, Head]
+    sweep: Sweep, chosen: Mapping[str, Entry], plans: Mapping[str, Plan], fitted: Mapping[str, CalibratedHead]
 ) -> Bundle:
     matrix = sweep.matrix
     used = {name for entry in chosen.values() for name in entry["blocks"]}
@@ -79,6 +96,13 @@ def _make_bundle(
         reference=_training_reference(sweep, blocks, plans),
         about={"split_fingerprint": sweep.split.fingerprint, "seed": sweep.seed, "versions": versions()},
     )
+
+
+def _check_columns(bundle: Bundle) -> None:
+    names = [row["column"] for row in describe_columns(bundle)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"predictions would have two columns {twice[0]!r}: give the task or the class another name")
 
 
 def _training_reference(sweep: Sweep, blocks: Sequence[str], plans: Mapping[str, Plan]) -> Reference:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.head import Head, Job
+from heads.held_out import HeldOut, refit_inner
 
 Arrays = Mapping[str, NDArray[Any] | str]
 
@@ -19,6 +20,13 @@ class Fit(Protocol):
         """Return one head per job."""
 
 
+class PredictInner(Protocol):
+    """Predicts the other part of every inner fold, by models that have not seen it."""
+
+    def __call__(self, X: NDArray[np.float32], jobs: Sequence[Job], heads: Sequence[Any]) -> list[HeldOut]:
+        """Return one list of inner folds per job."""
+
+
 @dataclass(frozen=True)
 class Family:
     """A kind of head.
@@ -28,6 +36,7 @@ class Family:
         version: Raised when the same command would give other numbers, so that earlier results are not reused.
         fit: Solves jobs.
         restore: Rebuilds a head from its state.
+        predict_inner: What calibration is fitted on.
         choice: The key of its state that says what the inner folds chose; None where there is no choice.
     """
 
@@ -35,6 +44,7 @@ class Family:
     version: int
     fit: Fit
     restore: Callable[[Mapping[str, Any], Arrays], Head]
+    predict_inner: PredictInner
     choice: str | None = None
 
 
@@ -50,6 +60,12 @@ def _restore_prior(meta: Mapping[str, Any], arrays: Arrays) -> Head:
     return PriorHead.from_state(meta, arrays)
 
 
+def _inner_prior(X: NDArray[np.float32], jobs: Sequence[Job], heads: Sequence[Any]) -> list[HeldOut]:
+    from heads.prior import fit_prior
+
+    return refit_inner(fit_prior, X, jobs, [1.0] * len(heads))
+
+
 def _fit_linear(X: NDArray[np.float32], jobs: Sequence[Job], *, seed: int) -> Sequence[Head]:
     from heads.linear import fit_linear
 
@@ -60,6 +76,12 @@ def _restore_linear(meta: Mapping[str, Any], arrays: Arrays) -> Head:
     from heads.linear import LinearHead
 
     return LinearHead.from_state(meta, arrays)
+
+
+def _inner_linear(X: NDArray[np.float32], jobs: Sequence[Job], heads: Sequence[Any]) -> list[HeldOut]:
+    from heads.linear import fit_linear
+
+    return refit_inner(fit_linear, X, jobs, [head.strength for head in heads])
 
 
 def _fit_boosted(X: NDArray[np.float32], jobs: Sequence[Job], *, seed: int) -> Sequence[Head]:
@@ -74,15 +96,31 @@ def _restore_boosted(meta: Mapping[str, Any], arrays: Arrays) -> Head:
     return BoostedHead.from_state(meta, arrays)
 
 
+def _inner_boosted(X: NDArray[np.float32], jobs: Sequence[Job], heads: Sequence[Any]) -> list[HeldOut]:
+    from heads.boosted import predict_stopped
+
+    return predict_stopped(X, jobs, heads)
+
+
 PRIOR = "prior"
 
 HEADS: Mapping[str, Family] = {
-    PRIOR: Family("class frequencies, or the median; sees no features", 1, _fit_prior, _restore_prior),
+    PRIOR: Family("class frequencies, or the median; sees no features", 1, _fit_prior, _restore_prior, _inner_prior),
     "linear": Family(
-        "logistic or ridge regression, strength chosen on inner folds", 2, _fit_linear, _restore_linear, "strength"
+        "logistic or ridge regression, strength chosen on inner folds",
+        2,
+        _fit_linear,
+        _restore_linear,
+        _inner_linear,
+        "strength",
     ),
     "lightgbm": Family(
-        "gradient-boosted trees, stopped early on inner folds", 2, _fit_boosted, _restore_boosted, "rounds"
+        "gradient-boosted trees, stopped early on inner folds",
+        2,
+        _fit_boosted,
+        _restore_boosted,
+        _inner_boosted,
+        "rounds",
     ),
 }
 """Heads import their libraries when they are used, so that reading this dict is quick."""

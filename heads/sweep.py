@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from heads.calibration import CalibratedHead, calibrate
 from heads.combination import Combination, combinations
-from heads.entry import Outcome, make_entry, note_entry
-from heads.head import Head
+from heads.entry import ENTRY_VERSION, Outcome, make_entry, note_entry
 from heads.leaderboard import Entry, Leaderboard, best
 from heads.matrix import FeatureMatrix
 from heads.plan import Plan, make_plan
@@ -65,6 +65,16 @@ class Sweep:
         return tuple(combinations(list(self.matrix.blocks), wanted=self.blocks))
 
     @property
+    def role(self) -> str:
+        """What `run` scores: ``val``, or ``cv`` for all folds."""
+        return "val" if "val" in self.split.roles.values() else "cv"
+
+    @cached_property
+    def pairs(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """(training rows, rows to score) of `run`."""
+        return self.split.outer(self.dataset.ids)
+
+    @property
     def n_entries(self) -> int:
         """How many entries `run` gives."""
         heads = [name for name in self.heads if name != PRIOR]
@@ -88,10 +98,8 @@ class Sweep:
         Returns:
             Entries, the prior first.
         """
-        role = "val" if "val" in self.split.roles.values() else "cv"
-        pairs = self.split.outer(self.dataset.ids)
-        plans = {name: self.plan(name, pairs) for name in self.task_names}
-        run = Run(self, role, plans, leaderboard, predictions, on_entry)
+        plans = {name: self.plan(name, self.pairs) for name in self.task_names}
+        run = Run(self, self.role, plans, leaderboard, predictions, on_entry)
         heads = [name for name in self.heads if name != PRIOR]
         entries = run.entries((), PRIOR, self.task_names)
         for blocks in self.combinations:
@@ -127,10 +135,14 @@ class Sweep:
         """Cut one task along pairs of (training rows, rows to score)."""
         return make_plan(self.dataset, self.matrix, self.dataset.tasks[task], pairs=pairs, seed=self.seed)
 
-    def fit(self, plans: Sequence[Plan], blocks: Combination, head: str) -> list[list[Head]]:
-        """Fit all jobs of some plans on one combination in one call; return the heads of each plan."""
+    def fit(self, plans: Sequence[Plan], blocks: Combination, head: str) -> list[list[CalibratedHead]]:
+        """Fit all jobs of some plans on one combination in one call; return the calibrated heads of each plan."""
         X = self.columns(blocks, plans[0].rows)
-        heads = iter(HEADS[head].fit(X, [job for plan in plans for job in plan.jobs], seed=self.seed))
+        jobs = [(plan, job) for plan in plans for job in plan.jobs]
+        fitted = HEADS[head].fit(X, [job for _, job in jobs], seed=self.seed)
+        held_out = HEADS[head].predict_inner(X, [job for _, job in jobs], fitted)
+        found = zip(fitted, jobs, held_out, strict=True)
+        heads = (calibrate(one, job, inner, plan.groups) for one, (plan, job), inner in found)
         return [[next(heads) for _ in plan.jobs] for plan in plans]
 
     def columns(self, blocks: Combination, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -219,19 +231,27 @@ class Run:
         start = time.perf_counter()
         fitted = self.sweep.fit(plans, blocks, head)
         X = self.sweep.columns(blocks, plans[0].rows)
-        scored = [plan.scored(heads, X) for plan, heads in zip(plans, fitted, strict=True)]
+        raw = [plan.scored([h.head for h in heads], X) for plan, heads in zip(plans, fitted, strict=True)]
         seconds = (time.perf_counter() - start) / len(tasks)
         choice = HEADS[head].choice
         return {
-            task: Outcome(s, seconds, [h.state()[0].get(choice) for h in heads] if choice else [], X.shape[1])
-            for task, s, heads in zip(tasks, scored, fitted, strict=True)
+            task: Outcome(
+                raw=one,
+                heads=heads,
+                seconds=seconds,
+                chosen=[h.state()[0].get(choice) for h in heads] if choice else [],
+                n_columns=X.shape[1],
+            )
+            for task, one, heads in zip(tasks, raw, fitted, strict=True)
         }
 
     def _identity(self, task: str, blocks: Combination, head: str) -> str:
         """Return a digest of all that decides the numbers."""
-        sweep, target = self.sweep, self.sweep.dataset.tasks[task]
+        sweep, target = self.sweep, self.plans[task].task
         parts: dict[str, Any] = {
             "task": [task, target.kind, target.classes, target.weights.tolist()],
+            "weights": [target.class_weight, None if target.sample_weight is None else _sha256(target.sample_weight)],
+            "entry": ENTRY_VERSION,
             "labels": [_sha256(target.y), _sha256(target.applies)],
             "blocks": [[name, sweep.digests[name]] for name in ("", *blocks)],
             "head": [head, HEADS[head].version],

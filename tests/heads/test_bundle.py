@@ -67,7 +67,8 @@ def test_predictions_have_design_s_columns(saved):
     sweep, bundle, _ = saved
     table = bundle.predict(sweep.matrix)
     assert list(table) == [
-        "id", "kind", "kind_p_a", "kind_p_b", "kind_p_c", "size_w", "size_h", "dose", "ood_distance",
+        "id", "kind", "kind_p_a", "kind_p_b", "kind_p_c", "kind_set", "size_w", "size_w_low", "size_w_high",
+        "size_h", "size_h_low", "size_h_high", "dose", "dose_low", "dose_high", "ood_distance",
     ]  # fmt: skip
     assert table["id"].tolist() == sweep.matrix.ids.tolist()
     assert (table["ood_distance"] < 1).mean() > 0.8
@@ -78,7 +79,7 @@ def test_nothing_in_the_folder_is_a_pickle_and_all_is_described(saved):
     _, bundle, folder = saved
     assert {file.suffix for file in folder.iterdir()} <= {".json", ".safetensors", ".txt"}
     document = json.loads((folder / "bundle.json").read_text())
-    assert document["schema_version"] == 1 and document["split_fingerprint"] and document["versions"]["numpy"]
+    assert document["schema_version"] == 2 and document["split_fingerprint"] and document["versions"]["numpy"]
     assert document["dataset"]["name"] == "made"
     for task in document["tasks"]:
         scores = task["scores"]
@@ -217,8 +218,8 @@ def test_a_damaged_bundle_is_refused(tmp_path, spoil):
     elif spoil == "json":
         document.write_text(document.read_text()[:-30])
     else:
-        document.write_text(document.read_text().replace('"schema_version": 1', '"schema_version": 2', 1))
-    with pytest.raises(StoreError, match=r"damaged|schema version 2, expected 1"):
+        document.write_text(document.read_text().replace('"schema_version": 2', '"schema_version": 3', 1))
+    with pytest.raises(StoreError, match=r"damaged|schema version 3, expected 2"):
         load_bundle(folder)
 
 
@@ -262,3 +263,92 @@ def test_new_files_need_only_what_the_models_read(tmp_path):
     wide = fit_bundle(described, [by_width[2]], tmp_path / "wide").spec
     assert (list(wide.images), list(wide.texts), list(wide.metadata)) == (["bf"], [], ["kv", "maker"])
     assert load_bundle(tmp_path / "wide").spec == wide
+
+
+def conditional_sweep(n=120, *, unit=None, all_apply=False, **options):
+    X, y, _ = planted(n, 12)
+    when = np.ones(n, bool) if all_apply else X[:, 4] + 0.3 * X[:, 5] > 0
+    known = np.ones(n, bool)
+    known[:5] = False
+    dose = numbers(X[:, 7] * 3, name="dose")
+    dose = replace(dose, when="flowable == 'yes'", applies=when & known, is_known=known)
+    data = dataset(classes(y), dose, n=n)
+    tasks = {"kind": {"column": "kind"}, "dose": {"column": "dose", "unit": unit}}
+    spec = parse_spec(data.spec.model_dump(exclude_none=True) | {"tasks": tasks}, "made")
+    data = replace(data, spec=spec)
+    return Sweep(data, matrix(data, image__bf_at_a=X), make_split(data, n_folds=3), **options), when
+
+
+@pytest.mark.parametrize("head", LEARNED)
+def test_a_conditional_task_is_predicted_everywhere_with_the_condition_s_probability(tmp_path, head):
+    sweep, when = conditional_sweep(heads=[head])
+    bundle = fit_bundle(sweep, sweep.run(), tmp_path / "bundle")
+    table = bundle.predict(sweep.matrix)
+    p = table["dose_p_applies"]
+    assert list(table.columns[-5:]) == ["dose", "dose_low", "dose_high", "dose_p_applies", "ood_distance"]
+    assert "kind_p_applies" not in table and table["dose"].notna().all() and p.between(0, 1).all()
+    assert p[5:][when[5:]].mean() > 0.6 > 0.4 > p[5:][~when[5:]].mean()
+    scores = bundle.conditions["dose"].scores  # of rows that its models had not seen
+    assert scores["metrics"]["roc_auc"]["low"] > 0.6 and scores["n_rows"] == 115
+    again = load_bundle(tmp_path / "bundle").predict(sweep.matrix)
+    pd.testing.assert_frame_equal(again, table, check_exact=True)
+
+
+def test_a_condition_that_always_holds_is_sure(tmp_path):
+    sweep, _ = conditional_sweep(heads=["linear"], all_apply=True)
+    table = fit_bundle(sweep, sweep.run(), tmp_path / "bundle").predict(sweep.matrix)
+    assert (table["dose_p_applies"] == 1).all()
+
+
+def test_the_bundle_describes_its_columns_with_units(tmp_path):
+    sweep, _ = conditional_sweep(heads=["linear"], unit="s")
+    bundle = fit_bundle(sweep, sweep.run(), tmp_path / "bundle")
+    document = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
+    assert [row["column"] for row in document["predictions"]] == list(bundle.predict(sweep.matrix))
+    units = {row["column"]: row["unit"] for row in document["predictions"]}
+    assert {name for name, unit in units.items() if unit == "s"} == {"dose", "dose_low", "dose_high"}
+    meanings = {row["column"]: row["meaning"] for row in document["predictions"]}
+    assert meanings["dose_p_applies"] == "probability that flowable == 'yes'"
+    kind, dose = document["tasks"]
+    assert kind["classes"] == ["a", "b", "c"] and kind["unit"] is None and dose["unit"] == "s"
+    assert kind["scores"]["calibration"]["after"] and kind["scores"]["conformal"]["stated"] == 0.9
+    assert dose["calibration"]["limits"][0] > 0 and dose["condition"]["classes"] == ["no", "yes"]
+
+
+def test_intervals_and_sets_are_the_calibration_s(saved):
+    sweep, bundle, folder = saved
+    table = load_bundle(folder).predict(sweep.matrix)
+    [limit] = bundle.models["dose"].fitted.calibration.limits
+    np.testing.assert_allclose(table["dose_high"] - table["dose"], limit)
+    np.testing.assert_allclose(table["dose"] - table["dose_low"], limit)
+    [edge] = bundle.models["kind"].fitted.calibration.limits
+    for _, row in table.iterrows():
+        p = {name: row[f"kind_p_{name}"] for name in "abc"}
+        kept = [name for name in "abc" if 1 - p[name] <= edge or name == row["kind"]]
+        assert row["kind_set"] == "|".join(kept)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    X, y, _ = planted(90, 12)
+    data = dataset(classes(y), numbers(X[:, 7], name="kind_p_a"), n=90)
+    sweep = Sweep(data, matrix(data, image__bf_at_a=X), make_split(data, n_folds=3), heads=["linear"])
+    with pytest.raises(InputError, match="two columns 'kind_p_a': give the task or the class another name"):
+        fit_bundle(sweep, sweep.run(), tmp_path / "bundle")
+
+
+def test_a_bundle_of_the_first_schema_still_predicts(tmp_path):
+    sweep = a_sweep(["linear"])
+    bundle = fit_bundle(sweep, sweep.run(), tmp_path / "bundle")
+    path = tmp_path / "bundle" / "bundle.json"
+    document = json.loads(path.read_text())
+    document["schema_version"] = 1
+    del document["predictions"]
+    for task in document["tasks"]:
+        for name in ("calibration", "condition", "unit", "class_weight", "has_sample_weight"):
+            del task[name]
+    path.write_text(json.dumps(document))
+    old, new = load_bundle(tmp_path / "bundle").predict(sweep.matrix), bundle.predict(sweep.matrix)
+    assert list(old) == list(new) and (old["kind"] == new["kind"]).all() and (old["size_w"] == new["size_w"]).all()
+    assert (old["kind_set"] == "a|b|c").all() and old["dose_low"].isna().all()
+    raw = bundle.models["kind"].fitted.head.predict_proba(sweep.columns(bundle.models["kind"].blocks, np.arange(90)))
+    np.testing.assert_allclose(old[["kind_p_a", "kind_p_b", "kind_p_c"]], raw, atol=1e-12)

@@ -21,6 +21,13 @@ def regressed(n=50, seed=0):
     return Scored("regression", y, predicted, np.zeros(n, int), np.arange(n), np.array([1.0, 3.0]))
 
 
+def written_out_ece(y, p):
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == y
+    edges = zip(np.arange(15) / 15, np.arange(1, 16) / 15, strict=True)
+    bins = [(confidence > low) & (confidence <= high) for low, high in edges]
+    return sum(here.mean() * abs(right[here].mean() - confidence[here].mean()) for here in bins if here.any())
+
+
 REFERENCE = {
     "accuracy": lambda y, p: reference.accuracy_score(y, p.argmax(1)),
     "balanced_accuracy": lambda y, p: reference.balanced_accuracy_score(y, p.argmax(1)),
@@ -29,6 +36,8 @@ REFERENCE = {
     "roc_auc": lambda y, p: (
         reference.roc_auc_score(y, p[:, 1]) if p.shape[1] == 2 else reference.roc_auc_score(y, p, multi_class="ovr")
     ),
+    "brier": lambda y, p: reference.brier_score_loss(y, p, scale_by_half=False, labels=range(p.shape[1])),
+    "ece": lambda y, p: written_out_ece(y, p),
     "mae": lambda y, p: reference.mean_absolute_error(y, p, multioutput=[0.25, 0.75]),
     "rmse": lambda y, p: reference.root_mean_squared_error(y, p, multioutput=[0.25, 0.75]),
     "r2": lambda y, p: reference.r2_score(y, p, multioutput=[0.25, 0.75]),
@@ -38,7 +47,15 @@ REFERENCE = {
 
 
 def test_design_names_are_the_registry():
-    assert metric_names("classification") == ["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc"]
+    assert metric_names("classification") == [
+        "accuracy",
+        "balanced_accuracy",
+        "macro_f1",
+        "log_loss",
+        "roc_auc",
+        "brier",
+        "ece",
+    ]
     assert metric_names("regression") == ["mae", "rmse", "r2", "mape", "median_ae"]
     assert all(METRICS[HEADLINE[kind]].kind == kind for kind in HEADLINE)
 

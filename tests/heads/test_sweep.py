@@ -1,8 +1,10 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from heads.head import Job, balanced_weights
 from heads.leaderboard import Leaderboard
 from heads.metrics import HEADLINE, metric_names
 from heads.registry import HEADS
@@ -270,3 +272,62 @@ def test_few_groups_are_said_in_words():
         "linear"
     ]
     assert "only 5 groups" in entry["verdict"]
+
+
+def test_class_and_sample_weights_reach_every_job():
+    X, y, _ = planted(90, 12, n_classes=2)
+    y[:30] = 0
+    weight = np.linspace(1, 2, 90)
+    weight[7] = np.nan  # a row without a label has none
+    y[7] = -1
+    task = replace(classes(y, labels=("a", "b")), sample_weight=weight, class_weight="balanced")
+    data = dataset(task, n=90)
+    sweep = Sweep(data, matrix(data, image__bf_at_a=X), make_split(data, n_folds=3))
+    for job in sweep.plan("kind", sweep.pairs).jobs:
+        expected = balanced_weights(job.y, job.train) * np.nan_to_num(weight)
+        np.testing.assert_allclose(job.sample_weight, expected)
+        assert (job.weight(job.train) > 0).all()
+
+
+@pytest.mark.parametrize("head", LEARNED)
+def test_balanced_classes_find_the_rare_one_and_scores_stay_unweighted(head):
+    rng = np.random.default_rng(0)
+    y = (np.arange(300) % 10 == 0).astype(int)
+    X = rng.normal(size=(300, 6)).astype(np.float32)
+    X[:, 0] += 2.0 * y
+    found = {}
+    for weighting in (None, "balanced"):
+        data = dataset(replace(classes(y), class_weight=weighting), n=300)
+        entries = Sweep(data, matrix(data, image__bf_at_a=X), make_split(data, n_folds=3), heads=[head]).run()
+        found[weighting] = by_head(entries)
+    plain, balanced = found[None], found["balanced"]
+    recall = [e[head]["metrics"]["balanced_accuracy"]["value"] for e in (plain, balanced)]
+    assert recall[1] > recall[0] + 0.05
+    assert balanced[head]["metrics"]["accuracy"]["value"] < plain[head]["metrics"]["accuracy"]["value"]
+    assert balanced["prior"]["metrics"] == plain["prior"]["metrics"] and plain["prior"]["baseline"]["accuracy"] == 0.9
+
+
+def test_balanced_weights_equal_repeating_rows():
+    X, y, _ = planted(90, 6, strength=1.0)
+    y = np.where(np.arange(90) < 60, 0, 1)  # twice as many of one class
+    data = dataset(replace(classes(y), class_weight="balanced"), n=90)
+    sweep = Sweep(data, matrix(data, image__bf_at_a=X), make_split(data, n_folds=3), heads=["linear"])
+    [job] = sweep.plan("kind", [(np.arange(90), np.arange(0))]).jobs
+    assert job.sample_weight is not None
+    times = job.sample_weight / job.sample_weight.min()
+    assert times[:60] == pytest.approx(1) and times[60:] == pytest.approx(2)
+    twice = np.r_[np.arange(90), np.arange(60, 90)]
+    one = replace(job, inner=(), sample_weight=times)
+    other = Job("classification", y[twice], 2, np.arange(120), ())
+    [weighted] = HEADS["linear"].fit(X, [one], seed=0)
+    [repeated] = HEADS["linear"].fit(X[twice], [other], seed=0)
+    np.testing.assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), atol=1e-5)
+
+
+@pytest.mark.parametrize("change", [{"class_weight": "balanced"}, {"sample_weight": np.linspace(1, 2, 90)}])
+def test_other_weights_are_another_result(tmp_path, change):
+    board = Leaderboard(tmp_path / "leaderboard.jsonl")
+    sweep = a_sweep(heads=["linear"])
+    sweep.run(board)
+    data = replace(sweep.dataset, tasks={"kind": replace(sweep.dataset.tasks["kind"], **change)})
+    assert not replace(sweep, dataset=data).run(board)[1].get("is_reused")

@@ -1,0 +1,168 @@
+"""Probabilities that mean what they say: temperature scaling, fitted on held-out predictions of the inner folds.
+
+One number divides all logits (Guo, Pleiss, Sun, Weinberger 2017, "On calibration of modern neural networks", eq. 9,
+arXiv 1706.04599): above 1 the model was too sure of itself. The likeliest class stays the likeliest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heads.conformal import Limits, fit_limits
+from heads.head import Head, Job
+from heads.held_out import HeldOut
+from heads.metrics import METRICS, P_MIN, Scored
+
+LOG_RANGE = (np.log(0.05), np.log(20.0))
+N_BINS = 10  # of the reliability table
+MEASURES = ("log_loss", "ece", "brier")
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What held-out predictions say of a head.
+
+    Attributes:
+        temperature: Divides the logits; 1 where that was no better on inner folds.
+        limits: Of conformal sets or intervals.
+    """
+
+    temperature: float
+    limits: Limits
+
+
+@dataclass(frozen=True, eq=False)
+class CalibratedHead:
+    """A head of any family with its calibration; see `Head` for the methods."""
+
+    head: Head
+    calibration: Calibration
+
+    @property
+    def classes_(self) -> NDArray[np.int64]:
+        """int64 ``(c,)``: class indices in the order of the columns of `predict_proba`; empty for regression."""
+        return self.head.classes_
+
+    def predict(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return class indices ``(n,)`` or outputs ``(n, t)`` of raw rows; calibration does not change them."""
+        return self.head.predict(X)
+
+    def predict_proba(self, X: NDArray[Any]) -> Floats:
+        """Return calibrated probabilities ``(n, c)`` of raw rows ``(n, d)``."""
+        return temper(self.head.predict_proba(X), self.calibration.temperature)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any] | str]]:
+        """Return the head's own state; a bundle keeps the calibration beside it."""
+        return self.head.state()
+
+
+def calibrate(head: Head, job: Job, held_out: HeldOut, groups: NDArray[np.int64] | None) -> CalibratedHead:
+    """Return a head with what its held-out predictions say; without any, as it is and without limits.
+
+    Args:
+        head: The fitted head.
+        job: What it was fitted on.
+        held_out: Predictions of the inner folds.
+        groups: Group number per row of X, or None.
+    """
+    n_limits = 1 if job.kind == "classification" else job.y.shape[1]
+    if not held_out:
+        return CalibratedHead(head, Calibration(1.0, (None,) * n_limits))
+    rows = np.concatenate([part for part, _ in held_out])
+    p = np.concatenate([one for _, one in held_out])
+    temperature = 1.0
+    if job.kind == "classification":
+        fold = np.repeat(np.arange(len(held_out)), [len(part) for part, _ in held_out])
+        temperature = fit_temperature(p, job.y[rows], fold)
+    unit = rows if groups is None else groups[rows]
+    limits = fit_limits(job.kind, temper(p, temperature), job.y[rows], unit)
+    return CalibratedHead(head, Calibration(temperature, limits))
+
+
+def temper(p: Floats, temperature: float | Floats) -> Floats:
+    """Return probabilities ``(n, c)`` with their logits divided; 0 stays 0.
+
+    Args:
+        p: Rows sum to one.
+        temperature: One, or one per row ``(n, 1)``.
+    """
+    if np.all(np.asarray(temperature) == 1):
+        return p
+    scaled = (p / p.max(axis=1, keepdims=True)) ** (1 / np.asarray(temperature))
+    return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
+
+
+def fit_temperature(p: Floats, y: NDArray[np.int64], fold: NDArray[np.int64]) -> float:
+    """Return the temperature of least log loss; 1 where one fitted on the other folds does not lower a fold's.
+
+    Args:
+        p: Held-out probabilities ``(m, c)``.
+        y: Class indices ``(m,)``.
+        fold: Inner fold of each row, ``(m,)``.
+    """
+    gain = 0.0
+    for number in np.unique(fold):
+        here = fold == number
+        if not here.all():
+            other = _best_temperature(p[~here], y[~here])
+            gain += _loss(p[here], y[here]) - _loss(temper(p[here], other), y[here])
+    return _best_temperature(p, y) if gain > 0 else 1.0
+
+
+def calibrated(raw: Scored, heads: Sequence[CalibratedHead]) -> Scored:
+    """Return scored rows with the probabilities that each fold's calibrated head gives.
+
+    Args:
+        raw: Of the heads before calibration.
+        heads: One per fold.
+    """
+    if raw.kind == "regression":
+        return raw
+    temperature = np.array([head.calibration.temperature for head in heads])[raw.fold]
+    return replace(raw, predicted=temper(raw.predicted, temperature[:, None]))
+
+
+def calibration_entry(raw: Scored, scored: Scored, heads: Sequence[CalibratedHead]) -> dict[str, Any]:
+    """Return the temperatures, the measures before and after, and the reliability table after, JSON values only."""
+    return {
+        "temperature": [head.calibration.temperature for head in heads],
+        "before": _measures(raw),
+        "after": _measures(scored),
+        "reliability": reliability(scored),
+    }
+
+
+def reliability(scored: Scored) -> list[dict[str, Any]]:
+    """Return how often predictions of some confidence are right: N_BINS rows of low, high, n, confidence, accuracy."""
+    confidence = scored.predicted.max(axis=1)
+    right = scored.predicted.argmax(axis=1) == scored.y
+    place = np.clip(np.ceil(confidence * N_BINS).astype(int) - 1, 0, N_BINS - 1)
+    rows = []
+    for number in range(N_BINS):
+        here = place == number
+        row = {"low": number / N_BINS, "high": (number + 1) / N_BINS, "n": int(here.sum())}
+        means = {"confidence": confidence[here], "accuracy": right[here]}
+        rows.append({**row, **{name: float(v.mean()) if here.any() else None for name, v in means.items()}})
+    return rows
+
+
+def _best_temperature(p: Floats, y: NDArray[np.int64]) -> float:
+    from scipy.optimize import minimize_scalar
+
+    found = minimize_scalar(lambda log: _loss(temper(p, np.exp(log)), y), bounds=LOG_RANGE, method="bounded")
+    return float(np.exp(found.x))
+
+
+def _loss(p: Floats, y: NDArray[np.int64]) -> float:
+    """Return the sum of log losses."""
+    return float(-np.log(np.clip(p[np.arange(len(y)), y], P_MIN, 1.0)).sum())
+
+
+def _measures(scored: Scored) -> dict[str, float]:
+    ones = np.ones((1, len(scored.y)))
+    return {name: float(METRICS[name].score(scored, ones)[0]) for name in MEASURES}
