@@ -31,7 +31,6 @@ from store import (
 
 MAX_WORKERS = 16
 AHEAD = 16  # images per worker that may be prepared before they are asked for; fewer where one gives many elements
-N_EXAMPLES = 5
 
 T = TypeVar("T")
 
@@ -60,7 +59,7 @@ class SpaceReport:
         engine: ``"openvino"``, ``"torch"``, ``"numpy"``; ``"none"`` if no engine was needed.
         bottleneck: ``"decode"``, ``"forward"``, ``"store"``; ``"none"`` if nothing was embedded.
         note: Why another engine than the usual one ran, or "".
-        failures: Examples of (row id, reason).
+        failures: (row id, reason) of each row without a vector.
     """
 
     name: str
@@ -385,7 +384,7 @@ def _report(want: Want, store: FeatureStore, clocks: Mapping[str, Clock], second
         engine=engine,
         bottleneck=clocks[space.modality].bottleneck if n_embedded else "none",
         note="" if runner is None else runner.note,
-        failures=tuple(failures[:N_EXAMPLES]),
+        failures=tuple(failures),
     )
 
 

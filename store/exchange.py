@@ -93,7 +93,9 @@ def import_vectors(
     try:
         keys, vectors, text = IMPORTS[file.suffix[1:]](file)
     except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise InputError(f"cannot import {file}: {error}. Expected a file that `store export` wrote") from error
+        raise InputError(
+            f"cannot import {file}: expected keys and X, as `store export` writes them; export it again"
+        ) from error
     found = _space_of(file, text, space)
     if vectors.ndim != 2 or vectors.shape != (len(keys), found.dim):
         raise InputError(f"{file}: X has shape {vectors.shape}, expected {(len(keys), found.dim)}")

@@ -217,7 +217,7 @@ class _Reader:
             scales = read_scales(block.refs, spec.tag) if block else np.empty(0)  # a block that failed is reported
             return MetadataColumn(name, "numeric", scales, spec.transform)
         cells = self.matches(spec) if spec.column is None else self.column(spec.column)
-        if spec.kind == "categorical" or (spec.kind is None and not _is_numeric(cells)):
+        if spec.kind == "categorical" or (spec.kind is None and self.is_categorical(cells)):
             if spec.transform == "log" or spec.unit is not None:
                 wish = "transform = 'log'" if spec.transform == "log" else f"unit = {spec.unit!r}"
                 raise InputError(f"{wish} needs numbers, and the column has none{_first_word(cells)}")
@@ -226,6 +226,13 @@ class _Reader:
         if spec.transform == "log" and (low := values <= 0).any():
             raise InputError(f"transform = 'log' needs values above 0; {self.rows(low)} have not")
         return MetadataColumn(name, "numeric", values, spec.transform)
+
+    def is_categorical(self, cells: pd.Series) -> bool:
+        numbers, words = ~np.isnan(to_number(cells)), np.isnan(to_number(cells)) & ~missing_cells(cells)
+        if numbers.any() and words.any():
+            word = str(cells[words].iloc[0])
+            raise InputError(f"numbers and words ({word!r} in {self.rows(words)}) are mixed; correct them or set kind")
+        return not numbers.any()
 
     def matches(self, spec: MetadataSpec) -> pd.Series:
         try:

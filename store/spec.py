@@ -102,6 +102,7 @@ class MetadataSpec(_Part):
     """``[metadata.NAME]``: a number or a category, from a column, a pattern in the file name, or the image's tags."""
 
     column: Column | None = None
+    """Its own name, where neither `pattern` nor `tag` is given."""
     pattern: str | None = None
     tag: Literal["nm_per_px", "magnification"] | None = None
     """Read from what the microscope or ImageJ wrote into the image file (`store.scale`)."""
@@ -197,6 +198,16 @@ class DatasetSpec(_Part):
     texts: dict[BlockName, TextSpec] = {}
     metadata: dict[BlockName, MetadataSpec] = {}
     tasks: dict[BlockName, TaskSpec] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metadata_is_named_like_its_column(cls, values: Any) -> Any:
+        parts = values.get("metadata") if isinstance(values, Mapping) else None
+        if not isinstance(parts, Mapping) or not all(isinstance(part, Mapping) for part in parts.values()):
+            return values
+        sources = {"column", "pattern", "tag"}
+        filled = {name: part if sources & set(part) else {"column": name, **part} for name, part in parts.items()}
+        return {**values, "metadata": filled}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -115,25 +115,27 @@ def make_split(dataset: Dataset, *, n_folds: int = N_FOLDS, seed: int = SEED) ->
     return Split.of(dict(zip(dataset.ids[order].tolist(), roles, strict=True)), seed=seed, n_folds=n_folds)
 
 
-def open_split(dataset: Dataset, *, n_folds: int | None = None, seed: int | None = None) -> Split:
+def open_split(dataset: Dataset, *, n_folds: int | None = None, seed: int = SEED, keep: bool = True) -> Split:
     """Return the split in ``splits.json`` beside the spec; the first call makes it and writes it.
 
     Args:
         dataset: Rows, groups and given split have to be those that the file was made with; labels may have changed.
         n_folds: None for the file's (a new file: 5).
-        seed: None for the file's (a new file: 0).
+        seed: Of a new split; one that is there stays as it is.
+        keep: False leaves the folder as it is, and a new split unwritten.
 
     Raises:
-        InputError: Rows, groups or options do not match the file, it is damaged, or it cannot be written.
+        InputError: Rows, groups or the number of folds do not match the file, it is damaged, or it cannot be written.
     """
     path = dataset.folder / FILE_NAME
     if path.exists():
         split = _read(path, dataset)
-        _check_options(split, path, n_folds=n_folds, seed=seed)
+        _check_folds_asked(split, path, n_folds)
         return split
-    split = make_split(dataset, n_folds=N_FOLDS if n_folds is None else n_folds, seed=SEED if seed is None else seed)
-    _check_options(split, path, n_folds=n_folds, seed=seed)
-    _write(path, dataset, split)
+    split = make_split(dataset, n_folds=N_FOLDS if n_folds is None else n_folds, seed=seed)
+    _check_folds_asked(split, path, n_folds)
+    if keep:
+        _write(path, dataset, split)
     return split
 
 
@@ -157,12 +159,13 @@ def remake_split(dataset: Dataset, families: Iterable[Sequence[str]]) -> Split:
     return split
 
 
-def _check_options(split: Split, path: Path, *, n_folds: int | None, seed: int | None) -> None:
+def _check_folds_asked(split: Split, path: Path, n_folds: int | None) -> None:
     if split.n_folds == 0 and n_folds is not None:
         raise InputError(f"{n_folds} folds asked for, but the table gives 'train' and 'val'; leave the number out")
-    for name, asked, made in (("n_folds", n_folds, split.n_folds), ("seed", seed, split.seed)):
-        if asked is not None and asked != made and split.n_folds:
-            raise InputError(f"{path}: was made with {name} {made}, not {asked}; {_remedy('leave the option out')}")
+    if n_folds not in (None, split.n_folds):
+        raise InputError(
+            f"{path}: was made with {split.n_folds} folds, not {n_folds}; {_remedy('leave the option out')}"
+        )
 
 
 class _SplitFile(BaseModel):

@@ -42,6 +42,8 @@ def read_table(path: Path, sheet: str | None = None) -> pd.DataFrame:
     if table.empty:
         raise InputError(f"{path}: the table has no rows")
     table.columns = [str(column).strip() for column in table.columns]
+    if len(table.columns) == 1 and (other := {";", "\t"} & set(table.columns[0])):
+        raise InputError(f"{path}: columns seem to be separated by {other.pop()!r}; csv needs commas, tsv tabs")
     if not table.columns.is_unique:
         twice = sorted(set(table.columns[table.columns.duplicated()]))
         raise InputError(f"{path}: two columns are called {', '.join(map(repr, twice))}; rename one")

@@ -144,6 +144,24 @@ def test_a_bad_spec_is_one_clear_line(make_dataset: Make, case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_numbers_and_words_are_not_mixed_in_metadata(make_dataset: Make) -> None:
+    spec = make_dataset('[metadata.size]\ncolumn = "size"\n')
+    table = spec.parent / "labels.csv"
+    table.write_text(table.read_text().replace("3.5", "abc", 1))
+    with pytest.raises(InputError, match=r"numbers and words .'abc' in 1 rows .r03.. are mixed"):
+        load_dataset(spec)
+    spec.write_text(spec.read_text().replace('column = "size"', 'kind = "categorical"'))
+    assert load_dataset(spec).metadata["size"].values[3] == "abc"  # its column is its own name
+
+
+def test_another_separator_is_named(make_dataset: Make) -> None:
+    spec = make_dataset()
+    table = spec.parent / "labels.csv"
+    table.write_text(table.read_text().replace(",", ";"))
+    with pytest.raises(InputError, match="separated by ';'; csv needs commas"):
+        load_dataset(spec)
+
+
 def test_every_problem_is_named_at_once(make_dataset: Make) -> None:
     spec = edit(edit(make_dataset(), 'column = "file"', 'column = "flie"'), '"kind"', '"knid"')
     with pytest.raises(InputError, match=r"flie.*knid"):

@@ -254,12 +254,23 @@ def test_new_labels_leave_the_split_as_it_is(tmp_path: Path) -> None:
     assert open_split(dataset(task("a", np.arange(20) % 3), folder=tmp_path)) == split
 
 
-@pytest.mark.parametrize(("option", "message"), [("n_folds", "n_folds 5, not 3"), ("seed", "seed 0, not 3")])
-def test_other_options_than_the_file_was_made_with_are_refused(tmp_path: Path, option: str, message: str) -> None:
+def test_another_number_of_folds_than_the_file_was_made_with_is_refused(tmp_path: Path) -> None:
     data = dataset(n=20, folder=tmp_path)
     open_split(data)
-    with pytest.raises(InputError, match=f"was made with {message}; leave the option out, or delete splits.json"):
-        open_split(data, **{option: 3})
+    with pytest.raises(InputError, match="was made with 5 folds, not 3; leave the option out, or delete splits.json"):
+        open_split(data, n_folds=3)
+
+
+def test_a_seed_is_for_a_new_split_only(tmp_path: Path) -> None:
+    data = dataset(n=20, folder=tmp_path)
+    first = open_split(data, seed=3)
+    assert first.seed == 3 and open_split(data, seed=4) == first
+
+
+def test_looking_at_a_split_leaves_the_folder_as_it_is(tmp_path: Path) -> None:
+    data = dataset(n=20, folder=tmp_path)
+    seen = open_split(data, keep=False)
+    assert not (tmp_path / "splits.json").exists() and open_split(data) == seen
 
 
 def test_folds_asked_for_beside_a_val_set_are_refused_and_a_seed_is_not(tmp_path: Path) -> None:
