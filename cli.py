@@ -84,6 +84,8 @@ Turns = Annotated[
     Literal["none", "flips", "d4"] | None,
     typer.Option("--turns", help="Average over mirrored images (flips), or over quarter turns too (d4)."),
 ]
+Blocks = Annotated[list[str] | None, typer.Option("--blocks", help="Such as image+metadata; repeatable. Default: all.")]
+Heads = Annotated[list[str] | None, typer.Option("--head", help="linear or lightgbm; repeatable.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of a new split and of everything else random.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where networks run.")]
 Weights = Annotated[str, typer.Option("--weights", help="pretrained, random, or a file or folder.")]
@@ -352,7 +354,7 @@ def show_entries(entries: Sequence[dict[str, Any]], evaluation: dict[str, Any]) 
                 row["blocks"],
                 row["head"],
                 row["split"],
-                f"{number(row['value'])} [{number(row['low'])}, {number(row['high'])}]",
+                interval(row),
                 row["standing"],
                 "reused" if row["is_reused"] else f"{row['seconds']:.2f}",
             ]
@@ -391,6 +393,26 @@ def show_audit(document: dict[str, Any]) -> None:
             print(f"  {pair['label']} looks like {pair['suggested']}: {shares}")
         if not found["beats_baseline"]:
             print("  do not believe this list: the model it comes from is not told apart from the baseline")
+
+
+def show_transfer(entries: Sequence[dict[str, Any]]) -> None:
+    """Print, for the best entry of each task, its score on every held-out part."""
+    from heads import HEADLINE, ranked
+
+    found = {entry["task"]: entry for entry in reversed(ranked(e for e in entries if e["head"] != "prior"))}
+    for task, entry in sorted(found.items()):
+        columns = ["never seen", "rows", HEADLINE[entry["kind"]], "without features", "verdict"]
+        cells = [
+            [part["held_out"], str(part["n_rows"]), interval(part["score"]), number(part["baseline"]), part["verdict"]]
+            for part in entry["parts"]
+        ]
+        show_table(f"{task}: {' + '.join(entry['blocks'])}, {entry['head']}", columns, cells)
+        print(f"  all together: {interval(entry['metrics'][entry['headline']])}; {entry['verdict']}\n")
+
+
+def interval(found: dict[str, float | None]) -> str:
+    """Return a score with its interval for people."""
+    return f"{number(found['value'])} [{number(found['low'])}, {number(found['high'])}]"
 
 
 def number(value: float | None) -> str:
@@ -498,11 +520,8 @@ def heads(
     data: Data = None,
     task: Tasks = None,
     backbone: Backbones = None,
-    blocks: Annotated[
-        list[str] | None,
-        typer.Option("--blocks", help="Such as image+metadata; repeatable. Default: all."),
-    ] = None,
-    head: Annotated[list[str] | None, typer.Option("--head", help="linear or lightgbm; repeatable.")] = None,
+    blocks: Blocks = None,
+    head: Heads = None,
     store: Store = None,
     convert: Converts = None,
     view: Views = None,
@@ -556,6 +575,39 @@ def audit(
         show(document)
     else:
         show_audit(document)
+
+
+@app.command(epilog="Example: python cli.py transfer --leave-one-group-out --task morphology")
+def transfer(
+    data: Data = None,
+    hold_out: Annotated[
+        list[str] | None, typer.Option("--hold-out", help="COLUMN=VALUE that no model sees; repeatable.")
+    ] = None,
+    leave_one_group_out: Annotated[
+        bool, typer.Option("--leave-one-group-out", help="Each group in turn is never seen.")
+    ] = False,
+    task: Tasks = None,
+    backbone: Backbones = None,
+    blocks: Blocks = None,
+    head: Heads = None,
+    store: Store = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Score on what was never seen: another instrument, another specimen."""
+    from heads import held_out_groups, held_out_values
+    from heads import transfer as score_transfer
+
+    dataset, features = open_data(data, store)
+    sweep = make_sweep(dataset, features, backbone, tasks=task, heads=head or ["linear"], blocks=blocks, seed=seed)
+    held = held_out_values(sweep.dataset, hold_out or [])
+    if leave_one_group_out or not held:
+        held |= held_out_groups(sweep.dataset)
+    entries = score_transfer(sweep, held, *open_runs(sweep))
+    if as_json:
+        show({"entries": entries})
+    else:
+        show_transfer(entries)
 
 
 @app.command(epilog="Example: python cli.py predict tem/runs/heads tem/unlabelled")

@@ -6,15 +6,17 @@ from heads.bundle_folder import load_bundle
 from heads.chart import draw_scores
 from heads.comparison import compare_blocks
 from heads.gap import group_gap
-from heads.leaderboard import Leaderboard, best, table
+from heads.leaderboard import Leaderboard, best, ranked, table
 from heads.matrix import FeatureMatrix, load_matrix
-from heads.metrics import METRICS
+from heads.metrics import HEADLINE, METRICS
 from heads.predictions import Predictions
 from heads.refit import fit_bundle
 from heads.registry import HEADS
 from heads.sweep import Sweep
+from heads.transfer import held_out_groups, held_out_values, transfer
 
 __all__ = [
+    "HEADLINE",
     "HEADS",
     "METRICS",
     "Bundle",
@@ -29,7 +31,11 @@ __all__ = [
     "draw_scores",
     "fit_bundle",
     "group_gap",
+    "held_out_groups",
+    "held_out_values",
     "load_bundle",
     "load_matrix",
+    "ranked",
     "table",
+    "transfer",
 ]

@@ -2,6 +2,7 @@
 
 from store.blocks import BlockSpace, block_names, block_spaces, find_block
 from store.check import PROBLEMS, Problem, check_dataset
+from store.column import read_column
 from store.counts import summary
 from store.dataset import Dataset, ImageBlock, ImageRef, MetadataColumn, TextBlock, hash_files
 from store.errors import InputError, StoreError, did_you_mean
@@ -60,6 +61,7 @@ __all__ = [
     "parse_spec",
     "parse_view",
     "prediction_dataset",
+    "read_column",
     "remake_split",
     "summary",
     "text_key",

@@ -372,3 +372,18 @@ def test_audit_names_duplicates_and_doubtful_labels_and_merges(make_dataset: Mak
     again = run_json("audit", "--data", spec)
     assert not [pair for pair in again["duplicates"] if pair["kind"] == "exact"]
     assert run_json("heads", "--data", spec, "--head", "linear")["entries"][-1]["n_groups"] < 8
+
+
+def test_transfer_scores_what_was_never_seen(make_dataset: Make) -> None:
+    spec = make_dataset()
+    words = ["transfer", "--data", spec, "--blocks", "image"]
+    prior, linear = run_json(*words, "--hold-out", "specimen=g1", "--hold-out", "file=s_400X_08.tif")["entries"]
+    assert [part["held_out"] for part in linear["parts"]] == ["specimen=g1", "file=s_400X_08.tif"]
+    assert [part["n_rows"] for part in prior["parts"]] == [3, 1]
+    assert linear["parts"][0]["score"]["value"] == 1
+    groups = run_json(*words, "--leave-one-group-out")["entries"][-1]["parts"]
+    assert [part["held_out"] for part in groups] == [f"g{i}" for i in range(8)]
+    assert "never seen" in run(*words, "--leave-one-group-out").stdout
+    assert "Did you mean 'specimen'" in run(*words, "--hold-out", "specimn=g1", code=2).stderr
+    every = run(*words, "--hold-out", "magnification=400", code=2).stderr  # of every specimen
+    assert "no row is left to fit on; every other row shares a group with it" in every

@@ -1,0 +1,132 @@
+"""Scores on what was never seen: a value of a column, or a group, is left out of training and scored."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heads.comparison import gain_words
+from heads.entry import BOOTSTRAP_SEED
+from heads.leaderboard import Entry, Leaderboard
+from heads.metrics import METRICS, Scored, difference, estimate
+from heads.predictions import Predictions
+from heads.registry import PRIOR
+from heads.sweep import Run, Sweep
+from store import Dataset, InputError, did_you_mean, read_column
+
+Mask = NDArray[np.bool_]
+
+
+def held_out_values(dataset: Dataset, conditions: Sequence[str]) -> dict[str, Mask]:
+    """Return the rows of each ``COLUMN=VALUE``, bool ``(n,)``.
+
+    Raises:
+        InputError: Not of that form, no such column, or no row with that value.
+    """
+    found = {}
+    for condition in conditions:
+        column, equals, value = (part.strip() for part in condition.partition("="))
+        if not equals:
+            raise InputError(f"--hold-out {condition!r}: give a column and a value, such as instrument=SEM")
+        cells = read_column(dataset, column)
+        if not (cells == value).any():
+            known = sorted({str(cell) for cell in cells if cell is not None})
+            shown = ", ".join(known[:10]) + (", …" if len(known) > 10 else "")
+            raise InputError(f"--hold-out {condition!r}: no row has it; there is {shown}.{did_you_mean(value, known)}")
+        found[f"{column}={value}"] = np.asarray(cells == value, dtype=bool)
+    return found
+
+
+def held_out_groups(dataset: Dataset) -> dict[str, Mask]:
+    """Return the rows of each group, bool ``(n,)``.
+
+    Raises:
+        InputError: The dataset has no groups.
+    """
+    if dataset.groups is None:
+        raise InputError("--leave-one-group-out: the dataset has no groups; add group to dataset.toml, or --hold-out")
+    return {group: dataset.groups == group for group in np.unique(dataset.groups).tolist()}
+
+
+def transfer(
+    sweep: Sweep, held_out: Mapping[str, Mask], leaderboard: Leaderboard | None, predictions: Predictions
+) -> list[Entry]:
+    """Score every combination and head on each held-out part, by models that saw nothing of it.
+
+    Args:
+        sweep: What is tried. Rows of held-out sets such as test take no part.
+        held_out: Rows by name. A model is fitted on all other rows, less those that share a group with a held-out one.
+        leaderboard: Gets the entries.
+        predictions: Gets their predictions.
+
+    Returns:
+        Entries over all parts together, with ``parts`` beside: the headline metric of each part with its baseline and
+        the paired difference to it. Groups are resampled; rows, where a part is a single group.
+
+    Raises:
+        InputError: A part has no row to score, or leaves none to fit on.
+    """
+    pairs = [_pair(sweep, name, mask) for name, mask in held_out.items()]
+    masks = hashlib.sha256(np.stack(list(held_out.values())).tobytes()).hexdigest()
+    plans = {task: sweep.plan(task, pairs) for task in sweep.task_names}
+    run = Run(sweep, f"transfer-{masks[:12]}", plans, leaderboard, predictions, None)
+    entries = run.entries((), PRIOR, sweep.task_names)
+    priors = {entry["task"]: _kept(entry, predictions) for entry in entries}
+    for blocks in sweep.combinations:
+        for head in (name for name in sweep.heads if name != PRIOR):
+            entries += run.entries(blocks, head, sweep.task_names)
+    return [
+        entry | {"parts": _parts(entry, _kept(entry, predictions), priors[entry["task"]], list(held_out))}
+        for entry in entries
+    ]
+
+
+def _pair(sweep: Sweep, name: str, mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    dataset = sweep.dataset
+    fitting = np.zeros(dataset.n_rows, dtype=bool)
+    fitting[sweep.split.fitting(dataset.ids)] = True
+    score, train = fitting & mask, fitting & ~mask
+    if dataset.groups is not None:
+        train &= ~np.isin(dataset.groups, dataset.groups[mask])
+    if not score.any():
+        raise InputError(f"{name}: all of its rows are kept for the final test; hold out something else")
+    if not train.any():
+        raise InputError(f"{name}: no row is left to fit on; every other row shares a group with it")
+    return np.flatnonzero(train), np.flatnonzero(score)
+
+
+def _kept(entry: Entry, predictions: Predictions) -> Scored:
+    scored = predictions.find(entry["identity"])
+    if scored is None:
+        raise ValueError(f"no predictions are kept of entry {entry['identity']}")
+    return scored
+
+
+def _parts(entry: Entry, scored: Scored, prior: Scored, names: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        _part(entry, name, scored.take(np.flatnonzero(scored.fold == i)), prior.take(np.flatnonzero(prior.fold == i)))
+        for i, name in enumerate(names)
+    ]
+
+
+def _part(entry: Entry, name: str, scored: Scored, prior: Scored) -> dict[str, Any]:
+    metric, n_rows = entry["headline"], len(scored.y)
+    found: dict[str, Any] = {"held_out": name, "n_rows": n_rows, "metric": metric}
+    if not n_rows:
+        empty = dict.fromkeys(("value", "low", "high"))
+        return found | {"score": empty, "baseline": None, "difference": empty, "verdict": "no labelled row"}
+    if scored.unit.max() == 0:
+        scored, prior = (replace(side, unit=np.arange(n_rows)) for side in (scored, prior))
+    mine, base = (estimate(side, seed=BOOTSTRAP_SEED, names=[metric])[metric].mean for side in (scored, prior))
+    gap = difference(mine, base, is_better_higher=METRICS[metric].is_better_higher).interval()
+    low, high = gap["low"], gap["high"]
+    word = "better than" if low is not None and low > 0 else "worse than" if high is not None and high < 0 else ""
+    return found | {
+        "score": mine.interval(),
+        "baseline": base.interval()["value"],
+        "difference": gap,
+        "verdict": f"{word or 'not told apart from'} the baseline: {gain_words(gap, metric)}",
+    }
