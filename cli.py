@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from extract import Encoder, Options, SpaceReport
-    from heads import Leaderboard, Predictions, Sweep
+    from heads import Bundle, Leaderboard, Predictions, Sweep
     from store import Dataset, FeatureStore, Problem
 
 ROWS_LEFT_OUT = 3
+ROWS_AT_ONCE = 4096
+"""Rows that `predict` holds in memory."""
 INTERRUPTED = 130
 SHOWN = 20  # rows of a long list; --json has all
 SAMPLE = "tem"
@@ -283,9 +285,9 @@ def save_bundle(sweep: "Sweep", entries: list[dict[str, Any]]) -> str:
 def predict_files(
     folder: Path, source: Path, out: Path, *, store_url: str | None, options: "Options"
 ) -> tuple[int, int]:
-    """Embed what is new, predict it, write the csv, and return the number of rows and of those without a prediction."""
-    from extract import encoder_from_space, extract_features
-    from heads import load_bundle
+    """Embed what is new and predict it part by part; return the number of rows and of those without a prediction."""
+    from extract import encoder_from_space, total_reports
+    from heads import load_bundle, write_predictions
     from store import FeatureStore, prediction_dataset
 
     bundle = load_bundle(folder)
@@ -296,26 +298,33 @@ def predict_files(
     for name, space in bundle.spaces.items():
         encoder = encoder_from_space(space, bundle.provenance[name], options)
         encoders.setdefault(name.partition("@")[0], []).append(encoder)
-    with progress("embedding") as update:
-        for report in extract_features(dataset, encoders, store, progress=update):
-            say_report(report)
-    matrix = bundle.load_matrix(dataset, store)
-    write_csv(bundle.predict(matrix), out)
-    return dataset.n_rows, int((~matrix.complete).sum())
+    done: list[tuple[list[SpaceReport], int]] = []
+    write_predictions(predict_parts(bundle, dataset, store, encoders, done), out)
+    for report in total_reports(reports for reports, _ in done):
+        say_report(report)
+    return dataset.n_rows, sum(n_failed for _, n_failed in done)
 
 
-def write_csv(table: "DataFrame", out: Path) -> None:
-    """Write a table; an earlier file of that name is replaced.
+def predict_parts(
+    bundle: "Bundle",
+    dataset: "Dataset",
+    store: "FeatureStore",
+    encoders: "dict[str, list[Encoder]]",
+    done: "list[tuple[list[SpaceReport], int]]",
+) -> "Iterator[DataFrame]":
+    """Yield the predictions of ROWS_AT_ONCE rows after the other; note reports and rows without a vector in `done`."""
+    from extract import extract_features
 
-    Raises:
-        InputError: It cannot be written there.
-    """
-    from store import InputError
+    with progress("embedding and predicting") as update:
+        for i, part in enumerate(dataset.parts(ROWS_AT_ONCE)):
 
-    try:
-        table.to_csv(out, index=False)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}); give another --out") from None
+            def advance(n_items: int, total: int, before: int = i * ROWS_AT_ONCE, n_rows: int = part.n_rows) -> None:
+                update(before + n_rows * n_items // total, dataset.n_rows)
+
+            reports = extract_features(part, encoders, store, progress=advance)
+            matrix = bundle.load_matrix(part, store)
+            done.append((reports, int((~matrix.complete).sum())))
+            yield bundle.predict(matrix)
 
 
 def check_rows(problems: "Sequence[Problem]", unreadable: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from extract.convert import CONVERSIONS
 from extract.encoder import ENCODERS, Encoder, Options, encoder_from_space, make_encoder, make_encoders
 from extract.pipeline import SpaceReport, extract_features, probe_images
+from extract.total import total_reports
 
 __all__ = [
     "CONVERSIONS",
@@ -15,4 +16,5 @@ __all__ = [
     "make_encoder",
     "make_encoders",
     "probe_images",
+    "total_reports",
 ]

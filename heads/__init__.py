@@ -9,6 +9,7 @@ from heads.gap import group_gap
 from heads.leaderboard import Leaderboard, best, ranked, table
 from heads.matrix import FeatureMatrix, load_matrix
 from heads.metrics import HEADLINE, METRICS
+from heads.output import write_predictions
 from heads.predictions import Predictions
 from heads.refit import fit_bundle
 from heads.registry import HEADS
@@ -37,5 +38,6 @@ __all__ = [
     "load_matrix",
     "ranked",
     "table",
+    "write_predictions",
     "transfer",
 ]

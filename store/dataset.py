@@ -1,8 +1,8 @@
 """A dataset: a ``dataset.toml`` and the table, images and texts it names, checked when it is loaded."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -59,6 +59,10 @@ class ImageBlock:
         """The n files, or tuples of stacked files, that the rows are read from; None where a row has none."""
         columns = [part.refs for part in self.parts] or [self.refs]
         return [None if None in row else tuple(filter(None, row)) for row in zip(*columns, strict=True)]
+
+    def part(self, rows: slice) -> "ImageBlock":
+        """Return the same block of some rows."""
+        return replace(self, refs=self.refs[rows], parts=tuple(part.part(rows) for part in self.parts))
 
     def keys(self, hashes: Hashes | None = None) -> list[str | None]:
         """Return n content keys in row order; None where there is no file to read.
@@ -150,6 +154,21 @@ class Dataset:
     def n_rows(self) -> int:
         """The number of rows, n."""
         return len(self.ids)
+
+    def parts(self, n_rows: int) -> Iterator["Dataset"]:
+        """Yield the dataset in pieces of up to `n_rows` rows, in order, to predict on; tasks stay behind."""
+        for start in range(0, self.n_rows, n_rows):
+            rows = slice(start, start + n_rows)
+            yield replace(
+                self,
+                ids=self.ids[rows],
+                groups=None if self.groups is None else self.groups[rows],
+                images={name: block.part(rows) for name, block in self.images.items()},
+                texts={name: TextBlock(name, block.texts[rows]) for name, block in self.texts.items()},
+                metadata={name: replace(one, values=one.values[rows]) for name, one in self.metadata.items()},
+                tasks={},
+                given_split=None if self.given_split is None else self.given_split[rows],
+            )
 
 
 def _key_or_none(ref: ImageRef) -> str | None:

@@ -16,6 +16,7 @@ import pytest
 import tifffile
 from typer.testing import CliRunner, Result
 
+import extract
 from cli import app
 from store import write_sample
 
@@ -387,3 +388,49 @@ def test_transfer_scores_what_was_never_seen(make_dataset: Make) -> None:
     assert "Did you mean 'specimen'" in run(*words, "--hold-out", "specimn=g1", code=2).stderr
     every = run(*words, "--hold-out", "magnification=400", code=2).stderr  # of every specimen
     assert "no row is left to fit on; every other row shares a group with it" in every
+
+
+def test_predictions_come_in_parts_as_they_would_in_one(
+    make_dataset: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra = '[tasks.size]\ncolumn = "size"\nwhen = "kind == \'striped\'"\n[texts.note]\ncolumn = "note"\n'
+    spec = make_dataset(extra)
+    (spec.parent / "images" / "s_400X_05.tif").write_text("no image\n")
+    run("heads", "--data", spec, "--save", "--head", "linear", code=3)
+    words = ["predict", spec.parent / "runs" / "heads", spec.parent / "labels.csv", "--store"]
+    whole = run_json(*words, tmp_path / "one.zarr", "--out", tmp_path / "whole.csv", code=3)
+    sizes: list[int] = []
+    real = extract.extract_features
+
+    def spied(dataset: Any, *args: Any, **options: Any) -> Any:
+        sizes.append(dataset.n_rows)
+        return real(dataset, *args, **options)
+
+    monkeypatch.setattr("extract.extract_features", spied)
+    monkeypatch.setattr("cli.ROWS_AT_ONCE", 7)
+    result = run(*words, tmp_path / "two.zarr", "--out", tmp_path / "parts.csv", code=3)
+    assert sizes == [7, 7, 7, 3] and result.stdout.startswith(f"{tmp_path / 'parts.csv'}: 24 rows, 1 of them without")
+    assert "image:bf@texture: 23 embedded, 0 present, 1 failed" in result.stderr and "row 'r05'" in result.stderr
+    assert (whole["rows"], whole["failed"]) == (24, 1)
+    first, second = pd.read_csv(tmp_path / "whole.csv"), pd.read_csv(tmp_path / "parts.csv")
+    pd.testing.assert_frame_equal(first, second, rtol=1e-5)
+    assert "size_p_applies" in first and not list(tmp_path.glob(".parts*"))
+
+
+def test_a_stopped_prediction_leaves_the_earlier_file(make_dataset: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = make_dataset()
+    run("heads", "--data", spec, "--save", "--head", "linear")
+    words = ["predict", spec.parent / "runs" / "heads", spec.parent / "images", "--out", spec.parent / "out.csv"]
+    run(*words)
+    before = (spec.parent / "out.csv").read_text()
+    real, calls = extract.extract_features, iter([True, False])
+
+    def stopped(*args: Any, **options: Any) -> Any:
+        if next(calls):
+            return real(*args, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cli.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("extract.extract_features", stopped)
+    run(*words, code=130)
+    assert (spec.parent / "out.csv").read_text() == before and not list(spec.parent.glob(".out*"))
