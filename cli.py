@@ -40,7 +40,9 @@ class _Commands(typer.core.TyperGroup):
             say("stopped: what was finished is kept, and the same command goes on from there")
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
-            if type(error).__module__ != "store.errors":  # told by name, so that --help imports no store
+            if all(
+                base.__module__ != "store.errors" for base in type(error).__mro__
+            ):  # by name: --help imports no store
                 raise
             say(f"error: {error}")
             raise typer.Exit(2) from None
@@ -204,8 +206,10 @@ def say_report(report: "SpaceReport") -> None:
         f"{report.seconds:.1f} s, {report.rows_per_second:.0f} rows/s on {report.device} ({report.engine}), "
         f"bottleneck: {report.bottleneck}" + (f"; {report.note}" if report.note else "")
     )
-    for row, reason in report.failures:
+    for row, reason in report.failures[:SHOWN]:
         say(f"  row '{row}': {reason}")
+    if len(report.failures) > SHOWN:
+        say(f"  and {len(report.failures) - SHOWN} more; --json names them all")
 
 
 def make_sweep(
@@ -221,7 +225,7 @@ def make_sweep(
     from heads import Sweep, load_matrix
     from store import merge_groups, open_split
 
-    split = open_split(dataset, n_folds=folds)
+    split = open_split(dataset, n_folds=folds, seed=what.get("seed", 0))
     dataset = merge_groups(dataset, split.merged)
     if not features.spaces() and (dataset.images or dataset.texts):
         say("nothing is embedded yet: using the built-in encoders")
@@ -331,7 +335,7 @@ def check_rows(problems: "Sequence[Problem]", unreadable: Sequence[tuple[str, st
     """Return all problems as JSON rows, unreadable images among them."""
     rows = [asdict(problem) for problem in problems]
     if unreadable:
-        examples = [f"row '{row}', image '{block}': {reason}" for row, block, reason in unreadable[:5]]
+        examples = [f"row '{row}', image '{block}': {reason}" for row, block, reason in unreadable]
         rows.insert(0, {"kind": "unreadable_image", "count": len(unreadable), "examples": examples})
     return rows
 
@@ -347,7 +351,7 @@ def show_check(dataset: "Dataset", problems: Sequence[dict[str, Any]]) -> None:
     for problem in problems:
         kind = PROBLEMS.get(problem["kind"])
         print(f"{problem['kind']} ({problem['count']})" + (f": {kind.meaning}. {kind.remedy}" if kind else ""))
-        for example in problem["examples"]:
+        for example in problem["examples"][:SHOWN]:
             print(f"    {example}")
     print("no problems found" if not problems else f"{len(problems)} kinds of problems found")
 
@@ -483,7 +487,7 @@ def check(data: Data = None, as_json: Json = False) -> None:
     dataset = load_dataset(find_spec(data))
     with progress("reading images") as update:
         unreadable = probe_images(dataset, progress=update)
-    problems = check_rows(check_dataset(dataset, open_split(dataset)), unreadable)
+    problems = check_rows(check_dataset(dataset, open_split(dataset, keep=False)), unreadable)
     if as_json:
         show({"rows": dataset.n_rows, "problems": problems})
     else:

@@ -65,7 +65,7 @@ def load_bundle(folder: Path) -> Bundle:
     return Bundle(
         spec=parse_spec(document["dataset"], str(folder / DOCUMENT)),
         blocks={block["name"]: block["n_columns"] for block in blocks},
-        spaces={block["name"]: FeatureSpace.from_json(json.dumps(block["space"])) for block in with_space},
+        spaces={block["name"]: _read_space(block, folder) for block in with_space},
         provenance={block["name"]: block["provenance"] for block in with_space},
         columns=tuple(document["columns"]),
         models={task["name"]: _read_model(task, folder, tensors) for task in document["tasks"]},
@@ -77,6 +77,16 @@ def load_bundle(folder: Path) -> Bundle:
             if task.get("condition")
         },
     )
+
+
+def _read_space(block: Mapping[str, Any], folder: Path) -> FeatureSpace:
+    space = FeatureSpace.from_json(json.dumps(block["space"]))
+    if space.fingerprint != block["fingerprint"]:
+        raise StoreError(
+            f"{folder}: the space of {block['name']} has fingerprint {space.fingerprint[:12]}, but its heads were fitted "
+            f"on {block['fingerprint'][:12]}: {DOCUMENT} was changed. Use the bundle as heads --save wrote it"
+        )
+    return space
 
 
 def _write(bundle: Bundle, folder: Path) -> None:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 import extract
 from cli import app
-from store import write_sample
+from store import FeatureSpace, write_sample
 
 Make = Callable[..., Path]
 ROOT = Path(__file__).resolve().parents[1]
@@ -241,16 +241,28 @@ def test_ctrl_c_keeps_what_was_finished(make_dataset: Make) -> None:
     assert "the same command goes on from there" in result.stderr
 
 
-def test_a_store_of_another_bundle_is_refused(make_dataset: Make) -> None:
+@pytest.mark.parametrize(("key", "value"), [("weights_digest", "0" * 64), ("crop_bottom_px", 3), ("convert", "log")])
+def test_a_bundle_whose_space_was_changed_is_refused(make_dataset: Make, key: str, value: object) -> None:
     spec = make_dataset()
     run("heads", "--data", spec, "--save", "--head", "linear")
     document = spec.parent / "runs" / "heads" / "bundle.json"
-    text = document.read_text()
-    assert text.count("percentile_stretch") >= 1
-    content = json.loads(text)
+    content = json.loads(document.read_text())
     for block in content["blocks"]:
         if block["space"]:
-            block["space"]["weights_digest"] = "0" * 64
+            block["space"][key] = value
+    document.write_text(json.dumps(content))
+    result = run("predict", spec.parent / "runs" / "heads", spec.parent / "images", code=2)
+    assert "has fingerprint" in result.stderr and "bundle.json was changed" in result.stderr
+
+
+def test_a_bundle_of_other_weights_names_what_differs(make_dataset: Make) -> None:
+    spec = make_dataset()
+    run("heads", "--data", spec, "--save", "--head", "linear")
+    document = spec.parent / "runs" / "heads" / "bundle.json"
+    content = json.loads(document.read_text())
+    block = next(block for block in content["blocks"] if block["space"])
+    block["space"]["weights_digest"] = "0" * 64
+    block["fingerprint"] = FeatureSpace.from_json(json.dumps(block["space"])).fingerprint
     document.write_text(json.dumps(content))
     result = run("predict", spec.parent / "runs" / "heads", spec.parent / "images", code=2)
     assert "weights_digest" in result.stderr
