@@ -174,7 +174,8 @@ def ours(folder: Path, names: tuple[str, ...]) -> Timed:
     start = time.perf_counter()
     extract_features(dataset, encoders, store)
     seconds = time.perf_counter() - start
-    keys = [key for key in dataset.images["photo"].keys() if key is not None]
+    block = dataset.images["photo"]
+    keys = [key for key in block.keys() if key is not None]  # noqa: SIM118 - a method of ImageBlock
     return store.read(encoders[BLOCK][0].space, keys), seconds
 
 
