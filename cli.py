@@ -423,6 +423,19 @@ def show_transfer(entries: Sequence[dict[str, Any]]) -> None:
         print(f"  all together: {interval(entry['metrics'][entry['headline']])}; {entry['verdict']}\n")
 
 
+def show_curves(curves: Sequence[dict[str, Any]]) -> None:
+    """Print scores against the number of labelled rows, and what they say."""
+    for curve in curves:
+        cells = [[str(point["n_rows"]), interval(point)] for point in curve["points"]]
+        if "self_training" in curve:
+            cells.append([f"{cells[-1][0]}, self-trained", interval(curve["self_training"]["score"])])
+        show_table(f"{curve['task']}: {' + '.join(curve['blocks'])}", ["labelled rows", curve["metric"]], cells)
+        print(f"  {curve['words']}; without features {number(curve['baseline'])}")
+        if "self_training" in curve:
+            print(f"  {curve['self_training']['words']}")
+        print()
+
+
 def interval(found: dict[str, float | None]) -> str:
     """Return a score with its interval for people."""
     return f"{number(found['value'])} [{number(found['low'])}, {number(found['high'])}]"
@@ -588,6 +601,29 @@ def audit(
         show(document)
     else:
         show_audit(document)
+
+
+@app.command(epilog="Example: python cli.py curve --task morphology")
+def curve(
+    data: Data = None,
+    task: Tasks = None,
+    backbone: Backbones = None,
+    blocks: Blocks = None,
+    head: Heads = None,
+    store: Store = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Score against the number of labelled rows: would more labels help, or rows without any?"""
+    from heads import learning_curves
+
+    dataset, features = open_data(data, store)
+    sweep = make_sweep(dataset, features, backbone, tasks=task, heads=head or ["linear"], blocks=blocks, seed=seed)
+    curves = learning_curves(sweep, run_sweep(sweep))
+    if as_json:
+        show({"curves": curves})
+    else:
+        show_curves(curves)
 
 
 @app.command(epilog="Example: python cli.py transfer --leave-one-group-out --task morphology")

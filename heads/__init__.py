@@ -5,6 +5,7 @@ from heads.bundle import Bundle
 from heads.bundle_folder import load_bundle
 from heads.chart import draw_scores
 from heads.comparison import compare_blocks
+from heads.curve import learning_curves
 from heads.gap import group_gap
 from heads.leaderboard import Leaderboard, best, ranked, table
 from heads.matrix import FeatureMatrix, load_matrix
@@ -34,6 +35,7 @@ __all__ = [
     "group_gap",
     "held_out_groups",
     "held_out_values",
+    "learning_curves",
     "load_bundle",
     "load_matrix",
     "ranked",

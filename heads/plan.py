@@ -1,7 +1,7 @@
 """A task cut into models to fit: which rows train, which choose, which score."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,11 @@ class Plan:
     score: tuple[Rows, ...]
     groups: Rows | None
     n_left_out: int
+
+    def part(self, numbers: Sequence[int]) -> "Plan":
+        """Return the plan of some of the jobs, on the same rows."""
+        jobs, score = tuple(self.jobs[i] for i in numbers), tuple(self.score[i] for i in numbers)
+        return replace(self, jobs=jobs, score=score)
 
     def scored(self, heads: Iterable[Head], X: NDArray[np.float32]) -> Scored:
         """Return the predictions of each head for its rows, pooled.

@@ -446,3 +446,17 @@ def test_a_stopped_prediction_leaves_the_earlier_file(make_dataset: Make, monkey
     monkeypatch.setattr("extract.extract_features", stopped)
     run(*words, code=130)
     assert (spec.parent / "out.csv").read_text() == before and not list(spec.parent.glob(".out*"))
+
+
+def test_curve_says_whether_more_labels_would_help(make_dataset: Make) -> None:
+    spec = make_dataset(n_rows=60)
+    table = spec.parent / "labels.csv"
+    lines = table.read_text().splitlines()
+    lines[10] = lines[10].replace("plain", "").replace("striped", "")  # a row without a label
+    table.write_text("\n".join(lines))
+    [found] = run_json("curve", "--data", spec, "--blocks", "image")["curves"]
+    assert [point["n_rows"] for point in found["points"]] == sorted(point["n_rows"] for point in found["points"])
+    assert found["points"][-1]["value"] == 1 and found["words"].startswith("no sign that more labels would help")
+    assert found["self_training"]["n_unlabelled"] == 1
+    words = run("curve", "--data", spec, "--blocks", "image").stdout
+    assert found["words"] in words and "self-trained" in words

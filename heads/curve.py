@@ -1,0 +1,125 @@
+"""Would more labels help? The best entry of a task, fitted on ever more of its labelled rows."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heads.comparison import gain_words
+from heads.entry import BOOTSTRAP_SEED
+from heads.leaderboard import Entry, best
+from heads.metrics import METRICS, Estimate, Scored, difference, estimate
+from heads.self_training import self_trained
+from heads.sweep import Sweep
+
+SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of the labelled training rows
+N_DRAWS = 5  # subsets per share; the whole has but one
+MIN_ROWS = 10
+
+Rows = NDArray[np.int64]
+Pair = tuple[Rows, Rows]
+
+
+def learning_curves(sweep: Sweep, entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """Score each task's best entry against the number of labelled rows it is fitted on.
+
+    Subsets are whole groups, drawn anew in every outer training part; all are scored on the same rows.
+
+    Args:
+        sweep: What was run.
+        entries: What its `run` gave.
+
+    Returns:
+        JSON values, one per task: ``points`` with ``n_rows`` (mean over draws and folds) and the headline metric,
+        ``gain`` from half of the rows to all of them, ``words``, and where there are rows without a label
+        ``self_training``: the same head with those rows labelled by itself, beside the supervised one.
+    """
+    return [_curve(sweep, task, entry) for task, entry in best(entries).items()]
+
+
+def _curve(sweep: Sweep, task: str, entry: Entry) -> dict[str, Any]:
+    draws = _draws(sweep, task)
+    pairs = [pair for _, parts in draws for pair in parts]
+    plan = sweep.plan(task, pairs)
+    blocks, metric = tuple(entry["blocks"]), entry["headline"]
+    [heads] = sweep.fit([plan], blocks, entry["head"])
+    X = sweep.columns(blocks, plan.rows)
+    scored = plan.scored(heads, X)
+    sizes = np.array([len(job.train) for job in plan.jobs])
+    by_share: dict[float, list[tuple[float, Estimate]]] = {}
+    start = 0
+    for share, parts in draws:
+        folds = np.arange(start, start := start + len(parts))
+        found = _estimate(scored.take(np.flatnonzero(np.isin(scored.fold, folds))), metric)
+        by_share.setdefault(share, []).append((float(sizes[folds].mean()), found))
+    points = {share: _mean(found) for share, found in by_share.items()}
+    document = {"task": task, "blocks": entry["blocks"], "head": entry["head"], "metric": metric}
+    document |= {"baseline": entry["baseline"][metric]} | _described(points, metric)
+    whole = plan.part(range(start - len(draws[-1][1]), start))
+    trained = self_trained(sweep, whole, heads[-len(whole.jobs) :], X, head=entry["head"])
+    return document | ({} if trained is None else {"self_training": _beside(trained, points[1.0][1], metric)})
+
+
+def _draws(sweep: Sweep, task: str) -> list[tuple[float, list[Pair]]]:
+    """Return (share of the labelled rows, one pair per outer fold) for every draw, the whole last."""
+    usable = sweep.dataset.tasks[task].labelled & sweep.matrix.complete
+    pairs = [(train, score) for train, score in sweep.pairs if usable[score].any()]
+    fewest = min(int(usable[train].sum()) for train, _ in pairs)
+    needed = max(MIN_ROWS, 2 * len(sweep.dataset.tasks[task].classes))
+    rng = np.random.default_rng(sweep.seed)
+    found = []
+    for share in SHARES:
+        if share < 1 and share * fewest >= needed:
+            for _ in range(N_DRAWS):
+                found.append((share, [(_subset(sweep, train[usable[train]], share, rng), s) for train, s in pairs]))
+    return [*found, (1.0, pairs)]
+
+
+def _subset(sweep: Sweep, rows: Rows, share: float, rng: np.random.Generator) -> Rows:
+    """Return about a share of some rows, whole groups, at least two of them."""
+    groups = sweep.dataset.groups
+    unit = rows if groups is None else np.unique(groups[rows], return_inverse=True)[1]
+    drawn = rng.permutation(np.unique(unit))
+    counts = np.cumsum([(unit == one).sum() for one in drawn]) if groups is not None else np.arange(1, len(drawn) + 1)
+    n_units = max(2, 1 + int(np.abs(counts - share * len(rows)).argmin()))
+    return rows[np.isin(unit, drawn[:n_units])]
+
+
+def _estimate(scored: Scored, metric: str) -> Estimate:
+    return estimate(scored, seed=BOOTSTRAP_SEED, names=[metric])[metric].mean
+
+
+def _mean(found: Sequence[tuple[float, Estimate]]) -> tuple[float, Estimate]:
+    """Mean over draws, value by value and resample by resample."""
+    value = np.mean([one.value for _, one in found], axis=0)
+    samples = np.mean([one.samples for _, one in found], axis=0)
+    return float(np.mean([n_rows for n_rows, _ in found])), Estimate(value, samples, found[0][1].weights)
+
+
+def _described(points: dict[float, tuple[float, Estimate]], metric: str) -> dict[str, Any]:
+    listed = [{"n_rows": round(n_rows), **found.interval()} for n_rows, found in points.values()]
+    if 0.5 not in points:
+        return {"points": listed, "gain": None, "words": "too few labelled rows for a learning curve: label more"}
+    (n_half, half), (n_all, whole) = points[0.5], points[1.0]
+    gain = difference(whole, half, is_better_higher=METRICS[metric].is_better_higher).interval()
+    step = f"from {n_half:.0f} to {n_all:.0f} labelled rows {gain_words(gain, metric)}"
+    if gain["low"] is None:
+        words = f"{step}; no interval, too few groups were scored"
+    elif gain["low"] > 0:
+        words = f"more labels would help: {step}"
+    else:
+        words = f"no sign that more labels would help: {step}, which includes 0"
+    return {"points": listed, "gain": gain, "words": words}
+
+
+def _beside(trained: tuple[int, float, Scored], whole: Estimate, metric: str) -> dict[str, Any]:
+    n_unlabelled, n_used, scored = trained
+    found = _estimate(scored, metric)
+    gap = difference(found, whole, is_better_higher=METRICS[metric].is_better_higher).interval()
+    verdict = "no interval" if gap["low"] is None else "helps" if gap["low"] > 0 else "does not help"
+    words = (
+        f"{n_unlabelled} rows without a label, {n_used:.0f} used: {gain_words(gap, metric)}: self-training {verdict}"
+    )
+    counts = {"n_unlabelled": n_unlabelled, "n_used": n_used}
+    return counts | {"score": found.interval(), "difference": gap, "verdict": verdict, "words": words}

@@ -1,0 +1,129 @@
+import numpy as np
+
+from heads.curve import learning_curves
+from heads.sweep import Sweep
+from store import make_split
+from tests.heads.made import classes, dataset, matrix, numbers, planted
+
+
+def curve_of(task, X, *, groups=None, given=None, head="linear", n_folds=4):
+    data = dataset(task, n=len(X), groups=groups, given=given)
+    sweep = Sweep(data, matrix(data, image__bf_at_a=X), make_split(data, n_folds=n_folds), heads=[head])
+    [found] = learning_curves(sweep, sweep.run())
+    return found, sweep
+
+
+def test_a_signal_spread_over_many_columns_asks_for_more_labels():
+    rng = np.random.default_rng(0)
+    y = rng.permutation(np.arange(320) % 2)
+    X = rng.normal(size=(320, 60)) + 0.15 * (2 * y - 1)[:, None] * rng.choice([-1, 1], 60)
+    found, _ = curve_of(classes(y), X)
+    assert [point["n_rows"] for point in found["points"]] == [15, 30, 60, 120, 240]
+    values = [point["value"] for point in found["points"]]
+    assert values[-1] > values[0] + 0.1 and found["words"].startswith("more labels would help")
+
+
+def test_numbers_that_need_many_rows_ask_for_more_labels():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(240, 100))
+    found, _ = curve_of(numbers(X @ rng.normal(size=100)), X)
+    assert found["words"].startswith("more labels would help: from 90 to 180") and found["gain"]["low"] > 0
+    errors = [point["value"] for point in found["points"]]
+    assert errors == sorted(errors, reverse=True) and "(+ is less, so better)" in found["words"]
+
+
+def test_an_easy_task_has_labels_enough():
+    X, y, _ = planted(320, 6, n_classes=2, strength=6.0)
+    found, _ = curve_of(classes(y), X)
+    assert found["words"].startswith("no sign that more labels would help: from 120 to 240")
+
+
+def test_shuffled_labels_stay_at_chance_whatever_their_number():
+    X, y, _ = planted(320, 6, n_classes=2)
+    found, _ = curve_of(classes(np.random.default_rng(1).permutation(y)), X)
+    assert all(abs(point["value"] - 0.5) < 0.09 for point in found["points"])
+    assert found["words"].startswith("no sign")
+
+
+def test_the_last_point_is_the_entry_itself():
+    X, y, _ = planted(160, 6, n_classes=2, strength=1.5)
+    found, sweep = curve_of(classes(y), X, groups=np.arange(160) // 4)
+    last = found["points"][-1]
+    assert {key: last[key] for key in ("value", "low", "high")} == sweep.run()[-1]["metrics"]["accuracy"]
+
+
+def test_subsets_hold_whole_groups_and_grow():
+    from heads.curve import _draws
+
+    X, y, _ = planted(160, 6, n_classes=2)
+    groups = np.arange(160) // 4
+    _, sweep = curve_of(classes(y), X, groups=groups)
+    for share, parts in _draws(sweep, "kind"):
+        for train, score in parts:
+            assert not set(groups[train]) & set(groups[score])
+            assert all((groups[train] == group).sum() == 4 for group in set(groups[train]))
+            assert abs(len(train) - share * 120) <= 4
+
+
+def test_few_rows_have_no_curve():
+    X, y, _ = planted(24, 4, n_classes=2)
+    found, _ = curve_of(classes(y), X, n_folds=3)
+    assert len(found["points"]) == 1 and found["words"].startswith("too few labelled rows")
+
+
+def half_moons(n=400, n_labelled=24, *, shuffled=False, seed=0):
+    """Two long clusters, a few labels at one end of each: the unlabelled rows show how the clusters go on."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.arange(n) % 2)
+    X = rng.normal(size=(n, 12))
+    X[:, 0] += 3 * (2 * y - 1)
+    labels = rng.permutation(y) if shuffled else y
+    labels = labels.copy()
+    labels[rng.permutation(n)[n_labelled * 5 :]] = -1
+    return X, labels
+
+
+def test_rows_without_a_label_stand_beside_the_supervised_ones():
+    X, y = half_moons()
+    found, _ = curve_of(classes(y), X)
+    own = found["self_training"]
+    assert own["n_unlabelled"] == 280 and 100 < own["n_used"] < 280
+    assert own["score"]["value"] >= found["points"][-1]["value"] - 0.03
+    assert own["words"].startswith("280 rows without a label") and own["verdict"] in ("helps", "does not help")
+
+
+def test_self_training_on_shuffled_labels_stays_at_chance():
+    X, y = half_moons(shuffled=True)
+    found, _ = curve_of(classes(y), X)
+    assert abs(found["self_training"]["score"]["value"] - 0.5) < 0.15
+    assert found["self_training"]["verdict"] == "does not help"
+
+
+def test_without_unlabelled_rows_there_is_no_such_row():
+    X, y, _ = planted(100, 4, n_classes=2)
+    assert "self_training" not in curve_of(classes(y), X)[0]
+    assert "self_training" not in curve_of(numbers(np.where(np.arange(100) < 20, np.nan, y)), X)[0]
+
+
+def test_unlabelled_rows_of_the_scored_fold_teach_nothing():
+    from heads.self_training import self_trained
+
+    X, y = half_moons()
+    data = dataset(classes(y), n=400, groups=np.arange(400) // 2)
+    seen = []
+    sweep = Sweep(data, matrix(data, image__bf_at_a=X), make_split(data, n_folds=4), heads=["linear"])
+    plan = sweep.plan("kind", sweep.pairs)
+    [heads] = sweep.fit([plan], ("image:bf@a",), "linear")
+
+    class Spy:
+        classes_ = np.arange(2)
+
+        def predict_proba(self, part):
+            seen.append(part)
+            return np.full((len(part), 2), 0.5)
+
+    self_trained(sweep, plan, [Spy()] * 4, sweep.columns(("image:bf@a",), plan.rows), head="linear")
+    for part, (train, _) in zip(seen[:4], sweep.pairs, strict=True):
+        rows = {tuple(row) for row in sweep.matrix.X[train[y[train] < 0]].tolist()}
+        assert {tuple(row) for row in part.tolist()} == rows
+    assert heads
