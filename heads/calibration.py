@@ -75,11 +75,11 @@ def calibrate(head: Head, job: Job, held_out: HeldOut, groups: NDArray[np.int64]
         return CalibratedHead(head, Calibration(1.0, (None,) * n_limits))
     rows = np.concatenate([part for part, _ in held_out])
     p = np.concatenate([one for _, one in held_out])
+    unit = rows if groups is None else groups[rows]
     temperature = 1.0
     if job.kind == "classification":
         fold = np.repeat(np.arange(len(held_out)), [len(part) for part, _ in held_out])
-        temperature = fit_temperature(p, job.y[rows], fold)
-    unit = rows if groups is None else groups[rows]
+        temperature = fit_temperature(p, job.y[rows], fold, unit)
     limits = fit_limits(job.kind, temper(p, temperature), job.y[rows], unit)
     return CalibratedHead(head, Calibration(temperature, limits))
 
@@ -97,21 +97,30 @@ def temper(p: Floats, temperature: float | Floats) -> Floats:
     return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
 
 
-def fit_temperature(p: Floats, y: NDArray[np.int64], fold: NDArray[np.int64]) -> float:
-    """Return the temperature of least log loss; 1 where one fitted on the other folds does not lower a fold's.
+def fit_temperature(
+    p: Floats, y: NDArray[np.int64], fold: NDArray[np.int64], unit: NDArray[np.int64] | None = None
+) -> float:
+    """Return the temperature of least log loss; 1 where that is not clearly better.
+
+    It has to lower the log loss of each inner fold when it is fitted on the others, by more than one standard error of
+    the gain: with a few hundred rows, a temperature near 1 is mostly noise.
 
     Args:
         p: Held-out probabilities ``(m, c)``.
         y: Class indices ``(m,)``.
         fold: Inner fold of each row, ``(m,)``.
+        unit: Group number of each row, ``(m,)``: rows of a group are right or wrong together. None: its own.
     """
-    gain = 0.0
+    gain = np.zeros(len(y))
     for number in np.unique(fold):
         here = fold == number
         if not here.all():
             other = _best_temperature(p[~here], y[~here])
-            gain += _loss(p[here], y[here]) - _loss(temper(p[here], other), y[here])
-    return _best_temperature(p, y) if gain > 0 else 1.0
+            gain[here] = _losses(p[here], y[here]) - _losses(temper(p[here], other), y[here])
+    units = np.arange(len(y)) if unit is None else np.unique(unit, return_inverse=True)[1]
+    per_unit = np.bincount(units, gain)
+    is_better = per_unit.sum() > np.sqrt(len(per_unit)) * per_unit.std()
+    return _best_temperature(p, y) if is_better else 1.0
 
 
 def calibrated(raw: Scored, heads: Sequence[CalibratedHead]) -> Scored:
@@ -154,13 +163,13 @@ def reliability(scored: Scored) -> list[dict[str, Any]]:
 def _best_temperature(p: Floats, y: NDArray[np.int64]) -> float:
     from scipy.optimize import minimize_scalar
 
-    found = minimize_scalar(lambda log: _loss(temper(p, np.exp(log)), y), bounds=LOG_RANGE, method="bounded")
+    found = minimize_scalar(lambda log: _losses(temper(p, np.exp(log)), y).sum(), bounds=LOG_RANGE, method="bounded")
     return float(np.exp(found.x))
 
 
-def _loss(p: Floats, y: NDArray[np.int64]) -> float:
-    """Return the sum of log losses."""
-    return float(-np.log(np.clip(p[np.arange(len(y)), y], P_MIN, 1.0)).sum())
+def _losses(p: Floats, y: NDArray[np.int64]) -> Floats:
+    """Return the log loss of each row, ``(m,)``."""
+    return np.asarray(-np.log(np.clip(p[np.arange(len(y)), y], P_MIN, 1.0)))
 
 
 def _measures(scored: Scored) -> dict[str, float]:

@@ -206,3 +206,16 @@ def test_labels_that_are_scored_move_no_temperature_and_no_limit(head):
     sweep.dataset.tasks["kind"].y[score] = 0
     [[after]] = sweep.fit([sweep.plan("kind", [(train, score)])], ("image:bf@a",), head)
     assert before.calibration == after.calibration
+
+
+def test_rows_of_a_group_are_one_witness():
+    rng = np.random.default_rng(3)
+    p, y = honest(40)
+    few = softmax(np.log(p) * 1.6)
+    copies = np.repeat(np.arange(40), 25)
+    fold = np.arange(40) % 4
+    alone = fit_temperature(few, y, fold)
+    together = fit_temperature(few[copies], y[copies], fold[copies], copies)
+    assert alone == pytest.approx(together, rel=1e-3)
+    noise = [fit_temperature(*honest(150, seed=s), rng.integers(4, size=150)) for s in range(30)]
+    assert np.mean(np.array(noise) == 1) > 0.7  # calibrated ones are left alone
