@@ -92,6 +92,10 @@ Blocks = Annotated[list[str] | None, typer.Option("--blocks", help="Such as imag
 Heads = Annotated[list[str] | None, typer.Option("--head", help="linear or lightgbm; repeatable.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of a new split and of everything else random.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where networks run.")]
+Precision = Annotated[
+    Literal["float32", "bfloat16", "float16"],
+    typer.Option("--precision", help="Of the network's arithmetic: lower is faster, and a feature space of its own."),
+]
 Weights = Annotated[str, typer.Option("--weights", help="pretrained, random, or a file or folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 
@@ -522,6 +526,7 @@ def extract(
     weights: Weights = "pretrained",
     seed: Seed = 0,
     device: Device = "auto",
+    precision: Precision = "float32",
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows per forward pass.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try files again that failed before.")] = False,
     as_json: Json = False,
@@ -532,7 +537,13 @@ def extract(
     dataset, features = open_data(
         data, store, converts=convert, views=view, tiles=tiles, tile_px=tile_px, pool=pool, turns=turns
     )
-    options = Options(weights=weights, seed=seed, device=device, fallback_random=dataset.spec.sample is not None)
+    options = Options(
+        weights=weights,
+        seed=seed,
+        device=device,
+        precision=precision,
+        fallback_random=dataset.spec.sample is not None,
+    )
     reports = embed(dataset, features, backbone, options, batch_size=batch_size, retry=retry)
     if as_json:
         show({"spaces": [asdict(report) for report in reports]})
