@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ def test_parts_are_the_rows_in_order(make_dataset: Make) -> None:
     assert np.concatenate([part.ids for part in parts]).tolist() == dataset.ids.tolist()
     for name, block in dataset.images.items():
         keys = [part.images[name].keys() for part in parts]
-        assert sum(keys, []) == block.keys()
+        assert list(chain.from_iterable(keys)) == block.keys()
     assert [text for part in parts for text in part.texts["note"].texts] == list(dataset.texts["note"].texts)
     values = np.concatenate([part.metadata["magnification"].values for part in parts])
     assert values.tolist() == dataset.metadata["magnification"].values.tolist()
