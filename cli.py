@@ -15,6 +15,8 @@ import typer.core
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    from numpy.typing import NDArray
     from pandas import DataFrame
 
     from extract import Encoder, Options, SpaceReport
@@ -89,14 +91,15 @@ Turns = Annotated[
     typer.Option("--turns", help="Average over mirrored images (flips), or over quarter turns too (d4)."),
 ]
 Blocks = Annotated[list[str] | None, typer.Option("--blocks", help="Such as image+metadata; repeatable. Default: all.")]
-Heads = Annotated[list[str] | None, typer.Option("--head", help="linear or lightgbm; repeatable.")]
+Heads = Annotated[list[str] | None, typer.Option("--head", help="linear, lightgbm or fusion; repeatable.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of a new split and of everything else random.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where networks run.")]
+Weights = Annotated[str, typer.Option("--weights", help="pretrained, random, or a file or folder.")]
 Precision = Annotated[
     Literal["float32", "bfloat16", "float16"],
-    typer.Option("--precision", help="Of the network's arithmetic: lower is faster, and a feature space of its own."),
+    typer.Option("--precision", help="Of the forward pass. Lower is faster, and another feature space."),
 ]
-Weights = Annotated[str, typer.Option("--weights", help="pretrained, random, or a file or folder.")]
+DType = Annotated[Literal["float32", "float16"], typer.Option("--dtype", help="What the vectors are stored in.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 
 
@@ -332,7 +335,14 @@ def predict_parts(
             reports = extract_features(part, encoders, store, progress=advance)
             matrix = bundle.load_matrix(part, store)
             done.append((reports, int((~matrix.complete).sum())))
-            yield bundle.predict(matrix)
+            yield bundle.predict(matrix).assign(status=row_status(part, reports, matrix.complete))
+
+
+def row_status(dataset: "Dataset", reports: "Sequence[SpaceReport]", complete: "NDArray[np.bool_]") -> list[str]:
+    """Return ``ok``, or why a row has no prediction, n of them."""
+    reasons = {row: reason for report in reports for row, reason in report.failures}
+    rows = zip(dataset.ids.tolist(), complete.tolist(), strict=True)
+    return ["ok" if whole else reasons.get(row, "no image or text") for row, whole in rows]
 
 
 def check_rows(problems: "Sequence[Problem]", unreadable: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
@@ -378,7 +388,8 @@ def show_entries(entries: Sequence[dict[str, Any]], evaluation: dict[str, Any]) 
             for row in rows
         ]
         show_table(task, ["blocks", "head", "scored on", rows[0]["metric"], "against baseline", "seconds"], cells)
-        print(f"  best: {rows[0]['verdict']}")
+        is_prior = not rows[0]["standing"]
+        print("  nothing does better than the baseline" if is_prior else f"  best: {rows[0]['verdict']}")
         for line in evaluation["comparisons"]:
             if line["task"] == task and line["is_main"]:
                 print(f"  {line['words']}")
@@ -527,6 +538,7 @@ def extract(
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "float32",
+    dtype: DType = "float32",
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows per forward pass.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try files again that failed before.")] = False,
     as_json: Json = False,
@@ -537,13 +549,8 @@ def extract(
     dataset, features = open_data(
         data, store, converts=convert, views=view, tiles=tiles, tile_px=tile_px, pool=pool, turns=turns
     )
-    options = Options(
-        weights=weights,
-        seed=seed,
-        device=device,
-        precision=precision,
-        fallback_random=dataset.spec.sample is not None,
-    )
+    is_sample = dataset.spec.sample is not None
+    options = Options(weights, seed, device, precision=precision, dtype=dtype, fallback_random=is_sample)
     reports = embed(dataset, features, backbone, options, batch_size=batch_size, retry=retry)
     if as_json:
         show({"spaces": [asdict(report) for report in reports]})

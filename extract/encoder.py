@@ -75,6 +75,7 @@ class Options:
         seed: For random weights.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         precision: Of the forward pass; part of the space.
+        dtype: ``"float32"`` or ``"float16"``: what the vectors are stored in; part of the space.
         engine: ``"auto"`` unless a test or a benchmark wants a certain one.
         fallback_random: Go on with random weights where pretrained ones are out of reach (for a built-in sample).
     """
@@ -83,6 +84,7 @@ class Options:
     seed: int = 0
     device: Device = "auto"
     precision: Precision = "float32"
+    dtype: Literal["float32", "float16"] = "float32"
     engine: Choice = "auto"
     fallback_random: bool = False
 
@@ -119,10 +121,9 @@ def make_encoder(name: str, block: Block, options: Options | None = None) -> Enc
     modality: Modality = "image" if isinstance(block, ImageBlock) else "text"
     if modality_of(name) != modality:
         raise InputError(f"backbone '{name}' does not take {modality}s, but block '{block.name}' has {modality}s")
-    if name in ENCODERS:
-        return _built_in(name, block)
     options = options or Options()
-    return _Loaded(name, modality, options).encoder(block)
+    encoder = _built_in(name, block) if name in ENCODERS else _Loaded(name, modality, options).encoder(block)
+    return _stored_as(options.dtype, encoder)
 
 
 def make_encoders(
@@ -138,6 +139,7 @@ def make_encoders(
     Raises:
         InputError: As `make_encoder`; or the dataset has no block for a name.
     """
+    options = options or Options()
     encoders: dict[str, list[Encoder]] = {}
     warnings: list[str] = []
     for name in dict.fromkeys(names):
@@ -145,13 +147,13 @@ def make_encoders(
         blocks = dataset.images if modality == "image" else dataset.texts
         if not blocks:
             raise InputError(f"backbone '{name}' takes {modality}s, but the dataset has no [{modality}s.…] block")
-        loaded = None if name in ENCODERS else _load(name, modality, options or Options(), warnings)
+        loaded = None if name in ENCODERS else _load(name, modality, options, warnings)
         for block in blocks.values():
             if loaded is None and _is_stack(block) and len(blocks) > 1:
                 warnings.append(f"'{name}' takes no stacks: [images.{block.name}] is left out")
                 continue
             encoder = _built_in(name, block) if loaded is None else loaded.encoder(block)
-            encoders.setdefault(f"{modality}:{block.name}", []).append(encoder)
+            encoders.setdefault(f"{modality}:{block.name}", []).append(_stored_as(options.dtype, encoder))
     return encoders, warnings
 
 
@@ -179,6 +181,7 @@ def encoder_from_space(
     else:
         name = recorded.get("name", space.encoder)
         encoder = _Loaded(name, space.modality, options).encoder_of(space)
+    encoder = _stored_as(space.dtype, encoder)
     if found := encoder.space.differences(space):
         raise StoreError(
             f"encoder '{space.encoder}' is not the one these vectors came from: {'; '.join(found)}. Give its weights "
@@ -191,6 +194,11 @@ def _built_in(name: str, block: Block) -> Encoder:
     if _is_stack(block):
         raise InputError(f"'{name}' takes no stacks, but [images.{block.name}] is one: give --backbone a timm network")
     return _pooled(ENCODERS[name].make(block))
+
+
+def _stored_as(dtype: Literal["float32", "float16"], encoder: Encoder) -> Encoder:
+    encoder.space = replace(encoder.space, dtype=dtype)
+    return encoder
 
 
 def _is_stack(block: Block) -> bool:

@@ -83,6 +83,15 @@ def test_a_changed_conversion_is_another_space(make_dataset: Make) -> None:
     assert other["embedded"] == 24 and other["fingerprint"] != first["fingerprint"]
 
 
+def test_half_precision_vectors_are_another_space(make_dataset: Make) -> None:
+    spec = make_dataset()
+    first = run_json("extract", "--data", spec)["spaces"][0]
+    half = run_json("extract", "--data", spec, "--dtype", "float16")["spaces"][0]
+    assert half["embedded"] == 24 and half["fingerprint"] != first["fingerprint"]
+    spaces = run_json("store", "ls", "--data", spec)["spaces"]
+    assert {(space["dtype"], space["rows"]) for space in spaces} == {("float32", 24), ("float16", 24)}
+
+
 def cut_in_half(path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
@@ -121,6 +130,7 @@ def test_a_broken_image_keeps_its_row_and_the_rest_goes_on(make_dataset: Make, c
     assert found["rows"] == 24 and found["failed"] == 1
     table = pd.read_csv(out)
     assert list(table["id"]) == [f"r{i:02d}" for i in range(24)] and table["kind"].isna().sum() == 1
+    assert (table["status"] == "ok").sum() == 23 and len(table["status"][5]) > 4
 
 
 def test_a_repaired_image_is_tried_again(make_dataset: Make) -> None:
@@ -175,7 +185,8 @@ def test_a_bundle_predicts_new_files_and_moves(make_dataset: Make, tmp_path: Pat
         shutil.rmtree(spec.parent / name)
     run("predict", folder / "bundle", folder / "new", "--out", folder / "out.csv")
     found = pd.read_csv(folder / "out.csv")
-    assert list(found.columns) == ["id", "kind", "kind_p_plain", "kind_p_striped", "kind_set", "ood_distance"]
+    columns = ["id", "kind", "kind_p_plain", "kind_p_striped", "kind_set", "ood_distance", "status"]
+    assert list(found.columns) == columns
     assert set(found["id"]) == {path.name for path in (folder / "new").iterdir()}
     order = [int(name[-6:-4]) for name in found["id"]]
     for column in found.columns[1:]:

@@ -257,7 +257,7 @@ def test_new_labels_leave_the_split_as_it_is(tmp_path: Path) -> None:
 def test_another_number_of_folds_than_the_file_was_made_with_is_refused(tmp_path: Path) -> None:
     data = dataset(n=20, folder=tmp_path)
     open_split(data)
-    with pytest.raises(InputError, match="was made with 5 folds, not 3; leave the option out, or delete splits.json"):
+    with pytest.raises(InputError, match=r"made with 5 folds, not 3; leave the option out, or delete splits\.json"):
         open_split(data, n_folds=3)
 
 
