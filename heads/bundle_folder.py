@@ -83,8 +83,8 @@ def _read_space(block: Mapping[str, Any], folder: Path) -> FeatureSpace:
     space = FeatureSpace.from_json(json.dumps(block["space"]))
     if space.fingerprint != block["fingerprint"]:
         raise StoreError(
-            f"{folder}: the space of {block['name']} has fingerprint {space.fingerprint[:12]}, but its heads were fitted "
-            f"on {block['fingerprint'][:12]}: {DOCUMENT} was changed. Use the bundle as heads --save wrote it"
+            f"{folder}: the space of {block['name']} has fingerprint {space.fingerprint[:12]}, but its heads were "
+            f"fitted on {block['fingerprint'][:12]}: {DOCUMENT} was changed. Use the bundle as heads --save wrote it"
         )
     return space
 
