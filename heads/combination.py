@@ -54,6 +54,15 @@ def fused_columns(slices: Mapping[str, slice], blocks: Sequence[str]) -> NDArray
     return np.concatenate([*repeated, np.empty(0, np.int64)]).astype(np.int64)
 
 
+def fused_parts(slices: Mapping[str, slice], blocks: Sequence[str]) -> list[slice]:
+    """Return where each block lies among the columns of `fused_columns`, without its repetitions."""
+    alone = [slices[name].stop - slices[name].start for name in blocks]
+    enough = np.sqrt(max(alone, default=0))
+    wide = [width * max(1, int(enough // width)) if width else 0 for width in alone]
+    starts = np.cumsum([0, *wide])
+    return [slice(int(start), int(start) + width) for start, width in zip(starts[:-1], alone, strict=True)]
+
+
 def _enumerate(blocks: Sequence[str]) -> list[Combination]:
     places: dict[str, list[str]] = {}
     for name in blocks:

@@ -20,6 +20,15 @@ class Fit(Protocol):
         """Return one head per job."""
 
 
+class FitParts(Protocol):
+    """Solves many jobs on one matrix of several blocks in one call."""
+
+    def __call__(
+        self, X: NDArray[np.float32], jobs: Sequence[Job], *, seed: int, parts: Sequence[slice]
+    ) -> Sequence[Head]:
+        """Return one head per job; `parts` are the columns of each block."""
+
+
 class PredictInner(Protocol):
     """Predicts the other part of every inner fold, by models that have not seen it."""
 
@@ -38,6 +47,7 @@ class Family:
         restore: Rebuilds a head from its state.
         predict_inner: What calibration is fitted on.
         choice: The key of its state that says what the inner folds chose; None where there is no choice.
+        fit_parts: Solves jobs block by block, for a family that fuses two blocks or more; None for all others.
     """
 
     about: str
@@ -46,6 +56,11 @@ class Family:
     restore: Callable[[Mapping[str, Any], Arrays], Head]
     predict_inner: PredictInner
     choice: str | None = None
+    fit_parts: FitParts | None = None
+
+    def adds_to(self, blocks: Sequence[str]) -> bool:
+        """Say whether this kind of head differs from others on these blocks: there is no fusion of one."""
+        return self.fit_parts is None or len(blocks) > 1
 
 
 def _fit_prior(X: NDArray[np.float32], jobs: Sequence[Job], *, seed: int) -> Sequence[Head]:
@@ -102,6 +117,26 @@ def _inner_boosted(X: NDArray[np.float32], jobs: Sequence[Job], heads: Sequence[
     return predict_stopped(X, jobs, heads)
 
 
+def _fit_fusion(
+    X: NDArray[np.float32], jobs: Sequence[Job], *, seed: int, parts: Sequence[slice] | None = None
+) -> Sequence[Head]:
+    from heads.fusion import fit_fusion
+
+    return fit_fusion(X, jobs, seed=seed, parts=parts)
+
+
+def _restore_fusion(meta: Mapping[str, Any], arrays: Arrays) -> Head:
+    from heads.fusion import FusionHead
+
+    return FusionHead.from_state(meta, arrays)
+
+
+def _inner_fusion(X: NDArray[np.float32], jobs: Sequence[Job], heads: Sequence[Any]) -> list[HeldOut]:
+    from heads.fusion import held_out_of
+
+    return held_out_of(X, jobs, heads)
+
+
 PRIOR = "prior"
 
 HEADS: Mapping[str, Family] = {
@@ -121,6 +156,14 @@ HEADS: Mapping[str, Family] = {
         _restore_boosted,
         _inner_boosted,
         "rounds",
+    ),
+    "fusion": Family(
+        "a linear head per block and one on their predictions (late fusion, two blocks or more)",
+        1,
+        _fit_fusion,
+        _restore_fusion,
+        _inner_fusion,
+        fit_parts=_fit_fusion,
     ),
 }
 """Heads import their libraries when they are used, so that reading this dict is quick."""

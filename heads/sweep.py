@@ -5,14 +5,14 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heads.calibration import CalibratedHead, calibrate
-from heads.combination import Combination, combinations
+from heads.combination import Combination, combinations, fused_parts
 from heads.entry import ENTRY_VERSION, Outcome, make_entry, note_entry
 from heads.leaderboard import Entry, Leaderboard, best
 from heads.matrix import FeatureMatrix
@@ -77,8 +77,18 @@ class Sweep:
     @property
     def n_entries(self) -> int:
         """How many entries `run` gives."""
+        return len(self.task_names) * (1 + len(self.trials))
+
+    @cached_property
+    def trials(self) -> list[tuple[Combination, str]]:
+        """The block combinations with the heads that are fitted on them; a head asked for alone, on every one."""
         heads = [name for name in self.heads if name != PRIOR]
-        return len(self.task_names) * (1 + len(self.combinations) * len(heads))
+        return [
+            (blocks, head)
+            for blocks in self.combinations
+            for head in heads
+            if len(heads) == 1 or HEADS[head].adds_to(blocks)
+        ]
 
     def run(
         self,
@@ -100,11 +110,9 @@ class Sweep:
         """
         plans = {name: self.plan(name, self.pairs) for name in self.task_names}
         run = Run(self, self.role, plans, leaderboard, predictions, on_entry)
-        heads = [name for name in self.heads if name != PRIOR]
         entries = run.entries((), PRIOR, self.task_names)
-        for blocks in self.combinations:
-            for head in heads:
-                entries += run.entries(blocks, head, self.task_names)
+        for blocks, head in self.trials:
+            entries += run.entries(blocks, head, self.task_names)
         return entries
 
     def final(
@@ -139,7 +147,10 @@ class Sweep:
         """Fit all jobs of some plans on one combination in one call; return the calibrated heads of each plan."""
         X = self.columns(blocks, plans[0].rows)
         jobs = [(plan, job) for plan in plans for job in plan.jobs]
-        fitted = HEADS[head].fit(X, [job for _, job in jobs], seed=self.seed)
+        fit = HEADS[head].fit
+        if (by_block := HEADS[head].fit_parts) is not None:
+            fit = partial(by_block, parts=fused_parts(self.matrix.blocks, blocks))
+        fitted = fit(X, [job for _, job in jobs], seed=self.seed)
         held_out = HEADS[head].predict_inner(X, [job for _, job in jobs], fitted)
         found = zip(fitted, jobs, held_out, strict=True)
         heads = (calibrate(one, job, inner, plan.groups) for one, (plan, job), inner in found)

@@ -75,9 +75,8 @@ def transfer(
     run = Run(sweep, f"transfer-{masks[:12]}", plans, leaderboard, predictions, None)
     entries = run.entries((), PRIOR, sweep.task_names)
     priors = {entry["task"]: _kept(entry, predictions) for entry in entries}
-    for blocks in sweep.combinations:
-        for head in (name for name in sweep.heads if name != PRIOR):
-            entries += run.entries(blocks, head, sweep.task_names)
+    for blocks, head in sweep.trials:
+        entries += run.entries(blocks, head, sweep.task_names)
     return [
         entry | {"parts": _parts(entry, _kept(entry, predictions), priors[entry["task"]], list(held_out))}
         for entry in entries
