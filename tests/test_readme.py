@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 from cli import app
 from extract import ENCODERS
+from store import parse_spec
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 
@@ -32,6 +34,12 @@ def test_the_tables_name_every_command_and_encoder() -> None:
     names = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     assert all(f"`{name}" in README for name in names)
     assert all(f"| `{name}` |" in README for name in ENCODERS)
+
+
+def test_the_spec_of_the_readme_is_valid() -> None:
+    block = re.search(r"```toml\n(.*?)```", README, flags=re.DOTALL)
+    assert block is not None
+    parse_spec(tomllib.loads(block[1]), "README.md")
 
 
 def test_links_and_pictures_are_there() -> None:
