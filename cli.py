@@ -244,12 +244,14 @@ def make_sweep(
     return Sweep(dataset, matrix, split, **chosen)
 
 
-def run_sweep(sweep: "Sweep", *, final: bool = False) -> list[dict[str, Any]]:
+def run_sweep(sweep: "Sweep", *, final: bool = False, jobs: int = 1) -> list[dict[str, Any]]:
     """Fit and score everything, best entries also on the held-out test rows; results go to the leaderboard."""
     board, predictions = open_runs(sweep)
     done = itertools.count(1)
     with progress("fitting heads") as update:
-        entries = sweep.run(board, predictions=predictions, on_entry=lambda _: update(next(done), sweep.n_entries))
+        entries = sweep.run(
+            board, predictions=predictions, on_entry=lambda _: update(next(done), sweep.n_entries), n_jobs=jobs
+        )
     if final:
         entries += sweep.final(entries, board)
     return entries
@@ -577,6 +579,7 @@ def heads(
     seed: Seed = 0,
     save: Annotated[bool, typer.Option("--save", help="Refit the best heads and write a bundle for predict.")] = False,
     final: Annotated[bool, typer.Option("--final", help="Score the best heads once on the test rows.")] = False,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes that fit at the same time.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Sweep heads over the stored features and metadata: which blocks earn their place?"""
@@ -584,7 +587,7 @@ def heads(
         data, store, converts=convert, views=view, tiles=tiles, tile_px=tile_px, pool=pool, turns=turns
     )
     sweep = make_sweep(dataset, features, backbone, tasks=task, heads=head, blocks=blocks, folds=folds, seed=seed)
-    entries = run_sweep(sweep, final=final)
+    entries = run_sweep(sweep, final=final, jobs=jobs)
     document = {"entries": entries, **evaluate(sweep, entries)}
     if save:
         document["bundle"] = save_bundle(sweep, entries)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from heads.matrix import FeatureMatrix
 from heads.plan import Plan, make_plan
 from heads.predictions import Predictions
 from heads.registry import HEADS, PRIOR
+from heads.workers import worker_processes
 from store import Dataset, InputError, Split, did_you_mean
 
 OnEntry = Callable[[Entry], None]
@@ -96,6 +97,7 @@ class Sweep:
         *,
         predictions: Predictions | None = None,
         on_entry: OnEntry | None = None,
+        n_jobs: int = 1,
     ) -> list[Entry]:
         """Fit and score everything; each result is on the leaderboard as soon as it exists.
 
@@ -104,6 +106,7 @@ class Sweep:
                 computed again; they come back with ``is_reused``.
             predictions: Keeps what every entry predicted; an entry whose predictions it lacks is computed again.
             on_entry: Called with each entry as it comes.
+            n_jobs: Processes that fit at the same time; the numbers are the same for any.
 
         Returns:
             Entries, the prior first.
@@ -111,6 +114,8 @@ class Sweep:
         plans = {name: self.plan(name, self.pairs) for name in self.task_names}
         run = Run(self, self.role, plans, leaderboard, predictions, on_entry)
         entries = run.entries((), PRIOR, self.task_names)
+        if n_jobs != 1:
+            return entries + run.entries_of_processes(self.trials, self.task_names, n_jobs=n_jobs)
         for blocks, head in self.trials:
             entries += run.entries(blocks, head, self.task_names)
         return entries
@@ -198,13 +203,31 @@ class Run:
     @cached_property
     def priors(self) -> Mapping[str, Outcome]:
         """The prior's outcome for each task, always computed: others are compared with it pair by pair."""
-        return self._outcomes((), PRIOR, list(self.plans))
+        return self.outcomes((), PRIOR, list(self.plans))
 
-    def entries(self, blocks: Combination, head: str, tasks: Sequence[str]) -> list[Entry]:
-        """Return the entries of some tasks for one combination and head."""
+    def entries_of_processes(
+        self, trials: Sequence[tuple[Combination, str]], tasks: Sequence[str], *, n_jobs: int
+    ) -> list[Entry]:
+        """Return the entries of all trials, in their order; each is written as soon as those before it are."""
+        alone = replace(self, leaderboard=None, predictions=None, on_entry=None)
+        entries = []
+        with worker_processes(alone.outcomes, n_jobs) as submit:
+            begun = [(*trial, submit(*trial, self._todo(*trial, tasks))) for trial in trials]
+            for blocks, head, outcomes in begun:
+                entries += self.entries(blocks, head, tasks, outcomes=outcomes.result())
+        return entries
+
+    def entries(
+        self,
+        blocks: Combination,
+        head: str,
+        tasks: Sequence[str],
+        *,
+        outcomes: Mapping[str, Outcome] | None = None,
+    ) -> list[Entry]:
+        """Return the entries of some tasks for one combination and head; `outcomes` where they were computed before."""
         identities = {task: self._identity(task, blocks, head) for task in tasks}
-        todo = [task for task in tasks if not self._is_known(identities[task])]
-        fresh = self._outcomes(blocks, head, todo) if head != PRIOR else {task: self.priors[task] for task in todo}
+        fresh = outcomes if outcomes is not None else self._fresh(blocks, head, self._todo(blocks, head, tasks))
         entries = []
         for task, identity in identities.items():
             if task in fresh:
@@ -215,6 +238,12 @@ class Run:
                 self.on_entry(entry)
             entries.append(entry)
         return entries
+
+    def _todo(self, blocks: Combination, head: str, tasks: Sequence[str]) -> list[str]:
+        return [task for task in tasks if not self._is_known(self._identity(task, blocks, head))]
+
+    def _fresh(self, blocks: Combination, head: str, tasks: Sequence[str]) -> dict[str, Outcome]:
+        return {task: self.priors[task] for task in tasks} if head == PRIOR else self.outcomes(blocks, head, tasks)
 
     def _is_known(self, identity: str) -> bool:
         return identity in self.known and (self.predictions is None or self.predictions.find(identity) is not None)
@@ -235,7 +264,8 @@ class Run:
             self.leaderboard.append(entry)
         return entry
 
-    def _outcomes(self, blocks: Combination, head: str, tasks: Sequence[str]) -> dict[str, Outcome]:
+    def outcomes(self, blocks: Combination, head: str, tasks: Sequence[str]) -> dict[str, Outcome]:
+        """Fit and score some tasks in one call."""
         if not tasks:
             return {}
         plans = [self.plans[task] for task in tasks]
