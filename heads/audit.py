@@ -52,11 +52,8 @@ def audit_labels(sweep: Sweep, entries: Iterable[Entry], predictions: Prediction
     """
     found: dict[str, Any] = {}
     for task, entry in best(entries).items():
-        scored = predictions.find(entry["identity"])
-        if scored is None:
-            raise ValueError(f"no predictions are kept of entry {entry['identity']}")
         asked = {"blocks": entry["blocks"], "head": entry["head"], "beats_baseline": entry["beats_baseline"]}
-        found[task] = asked | doubtful_labels(sweep.dataset.tasks[task], scored, sweep.dataset.ids)
+        found[task] = asked | doubtful_labels(sweep.dataset.tasks[task], predictions.of(entry), sweep.dataset.ids)
     return found
 
 

@@ -86,11 +86,8 @@ def _parts(blocks: Combination) -> dict[str, set[str]]:
 
 
 def _headline(entry: Entry, predictions: Predictions) -> Estimate:
-    scored = predictions.find(entry["identity"])
-    if scored is None:
-        raise ValueError(f"no predictions are kept of entry {entry['identity']}")
     name = entry["headline"]
-    return estimate(scored, seed=BOOTSTRAP_SEED, names=[name])[name].mean
+    return estimate(predictions.of(entry), seed=BOOTSTRAP_SEED, names=[name])[name].mean
 
 
 def _gap(mine: Estimate, other: Estimate, metric: str) -> Interval:

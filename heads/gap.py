@@ -74,9 +74,7 @@ def _one_entry(
 
 def _scored(entry: Entry, predictions: Predictions) -> Scored:
     """Return an entry's predictions in the order of the dataset."""
-    scored = predictions.find(entry["identity"])
-    if scored is None:
-        raise ValueError(f"no predictions are kept of entry {entry['identity']}")
+    scored = predictions.of(entry)
     return scored.take(np.argsort(scored.row))
 
 

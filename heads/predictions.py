@@ -8,6 +8,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from heads.files import write_error
+from heads.leaderboard import Entry
 from heads.metrics import Kind, Scored
 
 SCHEMA_VERSION = 1
@@ -42,6 +43,13 @@ class Predictions:
             if found is not None:
                 self._held[identity] = found
         return self._held.get(identity)
+
+    def of(self, entry: Entry) -> Scored:
+        """Return the predictions of an entry that was run with these."""
+        scored = self.find(entry["identity"])
+        if scored is None:
+            raise ValueError(f"no predictions are kept of entry {entry['identity']}")
+        return scored
 
 
 def _write(path: Path, scored: Scored) -> None:

@@ -74,11 +74,11 @@ def transfer(
     plans = {task: sweep.plan(task, pairs) for task in sweep.task_names}
     run = Run(sweep, f"transfer-{masks[:12]}", plans, leaderboard, predictions, None)
     entries = run.entries((), PRIOR, sweep.task_names)
-    priors = {entry["task"]: _kept(entry, predictions) for entry in entries}
+    priors = {entry["task"]: predictions.of(entry) for entry in entries}
     for blocks, head in sweep.trials:
         entries += run.entries(blocks, head, sweep.task_names)
     return [
-        entry | {"parts": _parts(entry, _kept(entry, predictions), priors[entry["task"]], list(held_out))}
+        entry | {"parts": _parts(entry, predictions.of(entry), priors[entry["task"]], list(held_out))}
         for entry in entries
     ]
 
@@ -95,13 +95,6 @@ def _pair(sweep: Sweep, name: str, mask: Mask) -> tuple[NDArray[np.int64], NDArr
     if not train.any():
         raise InputError(f"{name}: no row is left to fit on; every other row shares a group with it")
     return np.flatnonzero(train), np.flatnonzero(score)
-
-
-def _kept(entry: Entry, predictions: Predictions) -> Scored:
-    scored = predictions.find(entry["identity"])
-    if scored is None:
-        raise ValueError(f"no predictions are kept of entry {entry['identity']}")
-    return scored
 
 
 def _parts(entry: Entry, scored: Scored, prior: Scored, names: Sequence[str]) -> list[dict[str, Any]]:
