@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -229,9 +230,11 @@ def make_sweep(
 ) -> "Sweep":
     """Put a dataset's stored features, its split and what shall be tried together; embed first if nothing is stored."""
     from extract import Options
-    from heads import Sweep, load_matrix
+    from heads import HEADS, Sweep, check_names, load_matrix
     from store import merge_groups, open_split
 
+    check_names("task", what.get("tasks") or [], dataset.tasks)  # before anything is embedded
+    check_names("head", what.get("heads") or [], HEADS)
     split = open_split(dataset, n_folds=folds, seed=what.get("seed", 0))
     dataset = merge_groups(dataset, split.merged)
     if not features.spaces() and (dataset.images or dataset.texts):
@@ -289,7 +292,7 @@ def save_bundle(sweep: "Sweep", entries: list[dict[str, Any]]) -> str:
     """Refit the best heads on all training rows, write them beside the dataset, and return the folder."""
     from heads import fit_bundle
 
-    folder = sweep.dataset.folder / "runs" / "heads"
+    folder = Path(os.path.relpath(sweep.dataset.folder / "runs" / "heads"))
     fit_bundle(sweep, entries, folder)
     say(f"bundle: {folder}")
     return str(folder)
@@ -493,7 +496,7 @@ def run_demo(folder: Path) -> None:
     draw_scores(entries, chart)
     bundle = save_bundle(sweep, entries)
     n_rows, _ = predict_files(Path(bundle), folder / "unlabelled", out, store_url=None, options=Options())
-    print(f"wrote {spec}, {dataset.folder / 'features.zarr'}, {chart}, {bundle}, {out} ({n_rows} rows)")
+    print(f"wrote {spec}, {folder / 'features.zarr'}, {chart}, {bundle}, {out} ({n_rows} rows)")
     print("next: open the chart; write a dataset.toml for your own images (README); python cli.py --help")
 
 

@@ -14,7 +14,7 @@ from heads.output import write_predictions
 from heads.predictions import Predictions
 from heads.refit import fit_bundle
 from heads.registry import HEADS
-from heads.sweep import Sweep
+from heads.sweep import Sweep, check_names
 from heads.transfer import held_out_groups, held_out_values, transfer
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "audit_labels",
     "audit_leaks",
     "best",
+    "check_names",
     "compare_blocks",
     "draw_scores",
     "fit_bundle",

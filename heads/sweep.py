@@ -50,8 +50,8 @@ class Sweep:
     def __post_init__(self) -> None:
         if self.matrix.ids.tolist() != self.dataset.ids.tolist():
             raise ValueError("matrix and dataset have other rows")
-        _check_names("task", self.tasks, self.dataset.tasks)
-        _check_names("head", self.heads, HEADS)
+        check_names("task", self.tasks, self.dataset.tasks)
+        check_names("head", self.heads, HEADS)
         if not self.dataset.tasks:
             raise InputError("the dataset has no task: add [tasks.NAME] to dataset.toml")
 
@@ -302,7 +302,8 @@ class Run:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _check_names(what: str, names: Sequence[str], known: Iterable[str]) -> None:
+def check_names(what: str, names: Sequence[str], known: Iterable[str]) -> None:
+    """Raise an `InputError` for the first of `names` that is not known, with the nearest that is."""
     known = list(known)
     for name in names:
         if name not in known:
