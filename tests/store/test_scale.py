@@ -257,7 +257,7 @@ def test_an_image_block_that_fails_is_reported_once(make_dataset: Make) -> None:
     ("keys", "message"),
     [
         ('tag = "nm_per_px"\ncolumn = "size"', "needs one of column, pattern and tag"),
-        ("", "needs one of column, pattern and tag"),
+        ("", "column 'pixel' is not in the table"),
         ('tag = "dpi"', "'nm_per_px' or 'magnification'"),
         ('tag = "nm_per_px"\nkind = "categorical"', "a tag is a number"),
         ('tag = "nm_per_px"\nunit = "um"', "unit is for"),
