@@ -135,7 +135,11 @@ class OpenVinoEngine:
             part = [np.resize(array, (PART, *array.shape[1:])) for array in part]
         request = self._requests.get()
         try:
-            vectors: Vectors = request.infer(part, share_inputs=True)[0][:n_rows].astype(np.float32)
+            request.start_async(
+                part, share_inputs=True
+            )  # infer() in two threads at once stood still with convnext_tiny
+            request.wait()
+            vectors: Vectors = request.get_output_tensor(0).data[:n_rows].astype(np.float32)
             return vectors
         finally:
             self._requests.put(request)
