@@ -109,7 +109,7 @@ class OpenVinoEngine:
 
         settings = {
             "INFERENCE_PRECISION_HINT": OPENVINO_PRECISION[precision],
-            "PERFORMANCE_HINT": "LATENCY",  # one request on all cores: two at once stood still with convnext_tiny (THROUGHPUT)
+            "PERFORMANCE_HINT": "LATENCY",  # two requests at once stood still with convnext_tiny
             "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
             "ENABLE_CPU_PINNING": False,  # decoders, and other users, share the cores
         }
