@@ -51,6 +51,17 @@ class _Commands(typer.core.TyperGroup):
             raise typer.Exit(2) from None
 
 
+class _SampleCommand(typer.core.TyperCommand):
+    """Its help lists the samples that there are."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        from store import SAMPLES
+
+        with formatter.section("Samples"):
+            formatter.write_dl([(name, f"{sample.summary}; {sample.n_rows} rows") for name, sample in SAMPLES.items()])
+        super().format_epilog(ctx, formatter)
+
+
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
@@ -500,9 +511,9 @@ def run_demo(folder: Path) -> None:
     print("next: open the chart; write a dataset.toml for your own images (README); python cli.py --help")
 
 
-@app.command(epilog="Example: python cli.py sample tem")
+@app.command(cls=_SampleCommand, epilog="Example: python cli.py sample tem")
 def sample(
-    name: Annotated[str, typer.Argument(help="Which built-in sample: tem.")],
+    name: Annotated[str, typer.Argument(help="Which built-in sample.")],
     folder: Annotated[Path | None, typer.Argument(help="Where to write it. Default: a folder of its name.")] = None,
     rows: Annotated[int | None, typer.Option("--rows", help="How many rows. Default: the sample's own number.")] = None,
     seed: Seed = 0,

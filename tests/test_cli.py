@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 import extract
 from cli import app
-from store import FeatureSpace, write_sample
+from store import SAMPLES, FeatureSpace, write_sample
 
 Make = Callable[..., Path]
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,6 +51,11 @@ def test_help_answers_quickly_and_ends_with_an_example() -> None:
     done = subprocess.run([sys.executable, ROOT / "cli.py", "--help"], check=True, capture_output=True, text=True)
     assert time.perf_counter() - start < 1.0  # half a second on a quiet machine
     assert all(command in done.stdout for command in commands)
+
+
+def test_help_of_sample_lists_the_registry() -> None:
+    shown = run("sample", "--help").stdout
+    assert all(f"  {name} " in shown and f"{sample.n_rows} rows" in shown for name, sample in SAMPLES.items())
 
 
 def test_a_second_extract_embeds_nothing(make_dataset: Make) -> None:

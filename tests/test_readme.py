@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from cli import app
 from extract import ENCODERS
-from store import parse_spec
+from store import SAMPLES, parse_spec
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 
@@ -30,10 +30,11 @@ def test_every_command_of_the_tour_runs_in_an_empty_folder(tmp_path: Path, monke
     assert Path("predictions.csv").exists()
 
 
-def test_the_tables_name_every_command_and_encoder() -> None:
+def test_the_tables_name_every_command_encoder_and_sample() -> None:
     names = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     assert all(f"`{name}" in README for name in names)
     assert all(f"| `{name}` |" in README for name in ENCODERS)
+    assert all(f"| `{name}` | {sample.n_rows} | {sample.summary} |" in README for name, sample in SAMPLES.items())
 
 
 def test_the_spec_of_the_readme_is_valid() -> None:

@@ -3,15 +3,33 @@
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from store.errors import InputError, did_you_mean
-from store.samples.tem import N_ROWS as TEM_ROWS
-from store.samples.tem import write_tem
+from store.samples import tem
+from store.samples.files import Progress, write_text
 
-__all__ = ["SAMPLES", "write_sample"]
+__all__ = ["SAMPLES", "Sample", "write_sample"]
 
-SAMPLES: Mapping[str, tuple[int, Callable[..., None]]] = {  # how many rows by default, and what writes them
-    "tem": (TEM_ROWS, write_tem),
+
+class Sample(NamedTuple):
+    """One built-in sample.
+
+    Attributes:
+        n_rows: How many rows by default.
+        summary: What it is, in a line.
+        spec: Its ``dataset.toml``; ``{command}`` stands for what it was written by.
+        write: Writes everything else: ``write(folder, n_rows=, seed=, progress=)``.
+    """
+
+    n_rows: int
+    summary: str
+    spec: str
+    write: Callable[..., None]
+
+
+SAMPLES: Mapping[str, Sample] = {
+    "tem": Sample(tem.N_ROWS, tem.SUMMARY, tem.DATASET_TOML, tem.write_tem),
 }
 
 
@@ -21,7 +39,7 @@ def write_sample(
     *,
     n_rows: int | None = None,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = None,
 ) -> Path:
     """Write a built-in sample, or leave it alone where it is complete already; an interrupted one is written again.
 
@@ -40,35 +58,38 @@ def write_sample(
     """
     if name not in SAMPLES:
         raise InputError(f"unknown sample {name!r}.{did_you_mean(name, SAMPLES)} Choose from: {', '.join(SAMPLES)}.")
-    default_rows, write = SAMPLES[name]
-    n_rows = default_rows if n_rows is None else n_rows
+    sample = SAMPLES[name]
+    n_rows = sample.n_rows if n_rows is None else n_rows
     if n_rows < 1:
         raise InputError(f"a sample of {n_rows} rows: expected at least 1. Give another number of rows.")
     if seed < 0:
         raise InputError(f"seed {seed} is negative: expected 0 or more. Give another seed.")
     command = f"embedonce sample {name} --rows {n_rows} --seed {seed}"
+    spec, unfinished = folder / "dataset.toml", folder / "dataset.unfinished"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not _is_complete(name, folder, command):
-            write(folder, n_rows=n_rows, seed=seed, command=command, progress=progress)
+            write_text(unfinished, sample.spec.replace("{command}", command))
+            sample.write(folder, n_rows=n_rows, seed=seed, progress=progress)
+            unfinished.replace(spec)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InputError(f"cannot write the sample {name!r} to {folder}: {reason}. Choose another folder.") from error
-    return folder / "dataset.toml"
+    return spec
 
 
 def _is_complete(name: str, folder: Path, command: str) -> bool:
-    """Whether the folder holds this very sample; InputError where it holds anything else."""
+    """Whether the folder holds this very sample, whole; InputError where it holds anything else."""
     if not any(folder.iterdir()):
         return False
-    spec = folder / "dataset.toml"
-    text = spec.read_text(encoding="utf-8", errors="replace") if spec.is_file() else ""
+    spec = next((path for ending in ("toml", "unfinished") if (path := folder / f"dataset.{ending}").is_file()), None)
+    text = spec.read_text(encoding="utf-8", errors="replace") if spec else ""
     if _sample_name(text) != name:
         raise InputError(f"{folder} is not empty and holds no {name!r} sample. Choose an empty or a new folder.")
     made_by = [line.removeprefix("# Written by: ") for line in text.splitlines() if line.startswith("# Written by: ")]
     if made_by and made_by != [command]:
         raise InputError(f"{folder} holds the sample of '{made_by[0]}', not of '{command}'. Choose a new folder.")
-    return (folder / "labels.csv").is_file()  # written last
+    return spec is not None and spec.suffix == ".toml"
 
 
 def _sample_name(text: str) -> object:

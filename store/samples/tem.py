@@ -21,18 +21,15 @@ Every share is met closely at any number of rows (Kronecker sequences in place o
 seeded generator, and row i is the same however many rows there are. The optics are those of `store.samples.micrograph`.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import tifffile
-from numpy.typing import NDArray
-
+from store.samples.files import Progress, write_image, write_text
 from store.samples.tem_picture import draw
 from store.samples.tem_scene import TASKS, Scene, labels, make_scene
 
 N_ROWS = 185
 N_UNLABELLED = 12
+SUMMARY = "transmission electron micrographs with five labels and their magnification"
 
 DATASET_TOML = """\
 # Synthetic transmission electron micrographs (TEM), drawn from a physical model: nothing here was measured.
@@ -66,28 +63,23 @@ column = "usability"
 """
 
 
-def write_tem(
-    folder: Path, *, n_rows: int, seed: int, command: str, progress: Callable[[int, int], None] | None = None
-) -> None:
-    """Write ``dataset.toml``, the images, and last of all the table, whose presence says that the rest is complete.
+def write_tem(folder: Path, *, n_rows: int, seed: int, progress: Progress = None) -> None:
+    """Write the images and the table.
 
     Args:
         folder: An empty folder, or one in which this was interrupted.
         n_rows: How many labelled images.
         seed: Another seed gives other images.
-        command: What the spec says it was written by.
         progress: Called with (images done, images in all).
     """
     scenes = [make_scene(seed, row) for row in range(n_rows)]
     extra = [make_scene(seed, n, stream=1) for n in range(N_UNLABELLED)]
-    _write_text(folder / "dataset.toml", DATASET_TOML.replace("{command}", command))
     jobs = [("images", scene) for scene in scenes] + [("unlabelled", scene) for scene in extra]
     for done, (place, scene) in enumerate(jobs, start=1):
-        (folder / place).mkdir(exist_ok=True)
-        _write_image(folder / place / scene.file_name, draw(scene))
+        write_image(folder / place / scene.file_name, draw(scene), photometric="minisblack")
         if progress is not None:
             progress(done, len(jobs))
-    _write_text(folder / "labels.csv", table_text(scenes))
+    write_text(folder / "labels.csv", table_text(scenes))
 
 
 def table_text(scenes: list[Scene]) -> str:
@@ -98,15 +90,3 @@ def table_text(scenes: list[Scene]) -> str:
         row_id = f"{scene.specimen.name}_{scene.running:04d}"
         lines.append(",".join((row_id, scene.file_name, scene.specimen.name, *(given[task] for task in TASKS))))
     return "\n".join(lines) + "\n"
-
-
-def _write_image(path: Path, pixels: NDArray[np.uint16]) -> None:
-    part = path.with_suffix(".part")
-    tifffile.imwrite(part, pixels, photometric="minisblack", metadata=None, software=False)
-    part.replace(path)
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    part.replace(path)

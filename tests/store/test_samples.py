@@ -56,14 +56,15 @@ def test_same_seed_gives_the_same_bytes(name, tmp_path):
         write_sample(name, tmp_path / folder, n_rows=3, seed=5)
     write_sample(name, tmp_path / "other", n_rows=3, seed=6)
     assert _files(tmp_path / "a") == _files(tmp_path / "b")
-    assert _files(tmp_path / "a")["labels.csv"] != _files(tmp_path / "other")["labels.csv"]
+    images = [{c for n, c in _files(tmp_path / f).items() if "toml" not in n} for f in ("a", "other")]
+    assert not images[0] & images[1]
 
 
 @pytest.mark.parametrize("name", list(SAMPLES))
 def test_spec_names_the_sample_and_every_file_exists(name, tmp_path):
-    spec = tomllib.loads(write_sample(name, tmp_path, n_rows=2).read_text(encoding="utf-8"))
-    assert spec["sample"] == spec["name"] == name
-    assert (tmp_path / spec["table"]).is_file()
+    dataset = load_dataset(write_sample(name, tmp_path, n_rows=24))
+    assert dataset.spec.sample == dataset.spec.name == name
+    assert all(ref is not None and ref.path.is_file() for block in dataset.images.values() for ref in block.refs)
 
 
 @pytest.mark.parametrize("name", list(SAMPLES))
@@ -120,7 +121,9 @@ def test_interrupted_sample_is_completed(small, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         write_sample("tem", tmp_path, n_rows=N_SMALL, progress=stop)
-    assert not (tmp_path / "labels.csv").exists()
+    assert not (tmp_path / "dataset.toml").exists()
+    with pytest.raises(InputError, match="Choose a new folder"):
+        write_sample("tem", tmp_path, n_rows=N_SMALL, seed=1)
     write_sample("tem", tmp_path, n_rows=N_SMALL)
     assert _files(tmp_path) == _files(small)
 
