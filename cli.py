@@ -1,12 +1,14 @@
 """The command line: it parses, calls the packages below, and prints."""
 
+import inspect
 import itertools
 import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, is_dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,13 +24,12 @@ if TYPE_CHECKING:
 
     from extract import Encoder, Options, SpaceReport
     from heads import Bundle, Leaderboard, Predictions, Sweep
-    from store import Dataset, FeatureStore, Problem
+    from store import Dataset, FeatureStore, Problem, Section
 
 ROWS_LEFT_OUT = 3
 ROWS_AT_ONCE = 4096
 """Rows that `predict` holds in memory."""
 INTERRUPTED = 130
-SHOWN = 20  # rows of a long list; --json has all
 SAMPLE = "tem"
 """The built-in dataset that commands fall back to where there is no other."""
 
@@ -115,6 +116,69 @@ DType = Annotated[Literal["float32", "float16"], typer.Option("--dtype", help="W
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the rows and their vectors are."""
+
+    data: Data = None
+    store: Store = None
+
+    def open(self, **variants: Any) -> "tuple[Dataset, FeatureStore]":
+        """Load the dataset, with its images seen as the options of `with_variants` say, and its feature store."""
+        from store import FeatureStore, load_dataset, with_variants
+
+        given = {name: value for name, value in variants.items() if value is not None}
+        dataset = with_variants(load_dataset(find_spec(self.data)), **given)
+        return dataset, FeatureStore(self.store or dataset.folder / "features.zarr")
+
+    def open_store(self) -> "FeatureStore":
+        """Open the feature store alone, which needs no table and no images."""
+        from store import FeatureStore
+
+        return FeatureStore(self.store or find_spec(self.data).parent / "features.zarr")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How images are seen; given by --convert, --view and the like, for a quick comparison."""
+
+    converts: Converts = None
+    views: Views = None
+    tiles: Tiles = None
+    tile_px: TilePx = None
+    pool: Pool = None
+    turns: Turns = None
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What heads are fitted on."""
+
+    tasks: Tasks = None
+    backbones: Backbones = None
+    blocks: Blocks = None
+    heads: Heads = None
+    seed: Seed = 0
+
+
+def takes_groups(body: "Callable[..., None]") -> "Callable[..., None]":
+    """Let a command take a dataclass of options as one argument: each of its fields becomes an option of its own."""
+    own = inspect.signature(body).parameters.values()
+    groups: dict[str, Any] = {one.name: one.annotation for one in own if is_dataclass(one.annotation)}
+    fields = {name: inspect.signature(group).parameters for name, group in groups.items()}
+
+    @wraps(body)
+    def command(**given: Any) -> None:
+        made = {name: group(**{key: given.pop(key) for key in fields[name]}) for name, group in groups.items()}
+        body(**given, **made)
+
+    flat = [field for one in own for field in fields.get(one.name, {one.name: one}).values()]
+    options = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in flat]
+    command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in options}
+    return command
+
+
 def say(line: str) -> None:
     """Print a line of progress or warning on stderr."""
     print(line, file=sys.stderr, flush=True)
@@ -138,6 +202,23 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     if not console.is_terminal:
         console.width = 200  # a file or a pipe has no edge to wrap at
     console.print(table)
+
+
+def show_report(sections: "Sequence[Section]") -> None:
+    """Print tables with the lines under them; packages make them (`heads/report.py`), only this prints them."""
+    for section in sections:
+        if section.columns:
+            show_table(section.title, section.columns, section.rows)
+        for line in section.lines:
+            print(line)
+
+
+def show_result(document: dict[str, Any], sections: "Sequence[Section]", *, as_json: bool) -> None:
+    """Print a result as JSON or for people."""
+    if as_json:
+        show(document)
+    else:
+        show_report(sections)
 
 
 @contextmanager
@@ -174,22 +255,6 @@ def write(name: str, folder: Path, n_rows: int | None = None, seed: int = 0) -> 
         return write_sample(name, folder, n_rows=n_rows, seed=seed, progress=update)
 
 
-def open_data(data: Path | None, url: str | None, **variants: Any) -> "tuple[Dataset, FeatureStore]":
-    """Load the dataset, with its images seen as the options of `with_variants` say, and its feature store."""
-    from store import FeatureStore, load_dataset, with_variants
-
-    given = {name: value for name, value in variants.items() if value is not None}
-    dataset = with_variants(load_dataset(find_spec(data)), **given)
-    return dataset, FeatureStore(url or dataset.folder / "features.zarr")
-
-
-def open_store(data: Path | None, url: str | None) -> "FeatureStore":
-    """Open the feature store alone, which needs no table and no images."""
-    from store import FeatureStore
-
-    return FeatureStore(url or find_spec(data).parent / "features.zarr")
-
-
 def show_damage(damage: list[dict[str, Any]], what: str, *, as_json: bool) -> None:
     """Print damaged chunks; the exit code says whether there are any that were not dropped."""
     if as_json:
@@ -213,29 +278,24 @@ def embed(
         say(f"warning: {warning}")
     with progress("embedding") as update:
         reports = extract_features(dataset, encoders, features, progress=update, **how)
-    for report in reports:
-        say_report(report)
+    say_reports(reports)
     return reports
 
 
-def say_report(report: "SpaceReport") -> None:
-    """Print the closing line of one space, and what failed in it, on stderr."""
-    say(
-        f"{report.name}: {report.embedded} embedded, {report.present} present, {report.failed} failed; "
-        f"{report.seconds:.1f} s, {report.rows_per_second:.0f} rows/s on {report.device} ({report.engine}), "
-        f"bottleneck: {report.bottleneck}" + (f"; {report.note}" if report.note else "")
-    )
-    for row, reason in report.failures[:SHOWN]:
-        say(f"  row '{row}': {reason}")
-    if len(report.failures) > SHOWN:
-        say(f"  and {len(report.failures) - SHOWN} more; --json names them all")
+def say_reports(reports: "Sequence[SpaceReport]") -> None:
+    """Print the closing line of each space, and what failed in it, on stderr."""
+    from extract import closing_lines
+
+    for report in reports:
+        for line in closing_lines(report):
+            say(line)
 
 
 def make_sweep(
     dataset: "Dataset",
     features: "FeatureStore",
-    backbones: Sequence[str] | None = None,
     *,
+    backbones: Sequence[str] | None = None,
     folds: int | None = None,
     **what: Any,
 ) -> "Sweep":
@@ -327,8 +387,7 @@ def predict_files(
         encoders.setdefault(name.partition("@")[0], []).append(encoder)
     done: list[tuple[list[SpaceReport], int]] = []
     write_predictions(predict_parts(bundle, dataset, store, encoders, done), out)
-    for report in total_reports(reports for reports, _ in done):
-        say_report(report)
+    say_reports(total_reports(reports for reports, _ in done))
     return dataset.n_rows, sum(n_failed for _, n_failed in done)
 
 
@@ -370,131 +429,15 @@ def check_rows(problems: "Sequence[Problem]", unreadable: Sequence[tuple[str, st
     return rows
 
 
-def show_check(dataset: "Dataset", problems: Sequence[dict[str, Any]]) -> None:
-    """Print the counts of each task and what is wrong, with what to do."""
-    from store import PROBLEMS, summary
-
-    groups = "" if dataset.groups is None else f" in {len(set(dataset.groups))} groups"
-    print(f"{dataset.spec.name}: {dataset.n_rows} rows{groups}")
-    counts = [[task, ", ".join(f"{k}: {v:g}" for k, v in found.items())] for task, found in summary(dataset).items()]
-    show_table("Labels", ["task", "values"], counts)
-    for problem in problems:
-        kind = PROBLEMS.get(problem["kind"])
-        print(f"{problem['kind']} ({problem['count']})" + (f": {kind.meaning}. {kind.remedy}" if kind else ""))
-        for example in problem["examples"][:SHOWN]:
-            print(f"    {example}")
-    print("no problems found" if not problems else f"{len(problems)} kinds of problems found")
-
-
-def show_entries(entries: Sequence[dict[str, Any]], evaluation: dict[str, Any]) -> None:
-    """Print the leaderboard, one table per task, best first, and under it what the evaluation says in words."""
-    from heads import table
-
-    for task, group in itertools.groupby(table(entries), key=lambda row: str(row["task"])):
-        rows = list(group)
-        cells = [
-            [
-                row["blocks"],
-                row["head"],
-                row["split"],
-                interval(row),
-                row["standing"],
-                "reused" if row["is_reused"] else f"{row['seconds']:.2f}",
-            ]
-            for row in rows
-        ]
-        show_table(task, ["blocks", "head", "scored on", rows[0]["metric"], "against baseline", "seconds"], cells)
-        is_prior = not rows[0]["standing"]
-        print("  nothing does better than the baseline" if is_prior else f"  best: {rows[0]['verdict']}")
-        for line in evaluation["comparisons"]:
-            if line["task"] == task and line["is_main"]:
-                print(f"  {line['words']}")
-        for line in evaluation["group_gap"]:
-            if line["task"] == task:
-                print(f"  {line['words']}")
-        print()
-
-
-def show_audit(document: dict[str, Any]) -> None:
-    """Print the first duplicates and doubtful labels, and how many there are."""
-    pairs = document["duplicates"]
-    cells = [
-        [p["a"], p["b"], p["kind"], number(p["similarity"]), " ".join(p["crosses"]), " ".join(p["differs"])]
-        for p in pairs[:SHOWN]
-    ]
-    show_table("Duplicates", ["row", "row", "kind", "cosine", "crosses", "labelled differently"], cells)
-    n_leaks = sum("split" in pair["crosses"] for pair in pairs)
-    limits = ", ".join(f"{number(value)} in {name}" for name, value in document["thresholds"].items())
-    print(f"  {len(pairs)} pairs, {n_leaks} of them across the split; near means a cosine above {limits or '-'}\n")
-    for task, found in document["labels"].items():
-        names = ["id", "label", "suggested"]
-        cells = [[number(r[n]) if isinstance(r[n], float) else r[n] for n in names] for r in found["labels"][:SHOWN]]
-        show_table(task, names, cells)
-        n_doubtful, n_confident = len(found["labels"]), found["n_confident"]
-        print(f"  {n_doubtful} of {found['n_rows']} labels are not what other rows suggest, {n_confident} confidently")
-        for pair in found["confusions"][:5]:
-            shares = f"{pair['count']} rows ({pair['share']:.0%}), {pair['n_confident']} of them confidently"
-            print(f"  {pair['label']} looks like {pair['suggested']}: {shares}")
-        if not found["beats_baseline"]:
-            print("  do not believe this list: the model it comes from is not told apart from the baseline")
-
-
-def show_transfer(entries: Sequence[dict[str, Any]]) -> None:
-    """Print, for the best entry of each task, its score on every held-out part."""
-    from heads import HEADLINE, ranked
-
-    found = {entry["task"]: entry for entry in reversed(ranked(e for e in entries if e["head"] != "prior"))}
-    for task, entry in sorted(found.items()):
-        columns = ["never seen", "rows", HEADLINE[entry["kind"]], "without features", "verdict"]
-        cells = [
-            [part["held_out"], str(part["n_rows"]), interval(part["score"]), number(part["baseline"]), part["verdict"]]
-            for part in entry["parts"]
-        ]
-        show_table(f"{task}: {' + '.join(entry['blocks'])}, {entry['head']}", columns, cells)
-        print(f"  all together: {interval(entry['metrics'][entry['headline']])}; {entry['verdict']}\n")
-
-
-def show_curves(curves: Sequence[dict[str, Any]]) -> None:
-    """Print scores against the number of labelled rows, and what they say."""
-    for curve in curves:
-        cells = [[str(point["n_rows"]), interval(point)] for point in curve["points"]]
-        if "self_training" in curve:
-            cells.append([f"{cells[-1][0]}, self-trained", interval(curve["self_training"]["score"])])
-        show_table(f"{curve['task']}: {' + '.join(curve['blocks'])}", ["labelled rows", curve["metric"]], cells)
-        print(f"  {curve['words']}; without features {number(curve['baseline'])}")
-        if "self_training" in curve:
-            print(f"  {curve['self_training']['words']}")
-        print()
-
-
-def interval(found: dict[str, float | None]) -> str:
-    """Return a score with its interval for people."""
-    return f"{number(found['value'])} [{number(found['low'])}, {number(found['high'])}]"
-
-
-def number(value: float | None) -> str:
-    """Return a score for people; a dash where there is none."""
-    return "-" if value is None else f"{value:.3f}"
-
-
-def show_reports(reports: "Sequence[SpaceReport]") -> None:
-    """Print one row per space."""
-    cells = [
-        [r.name, r.fingerprint[:12], str(r.dim), str(r.rows), str(r.embedded), str(r.present), str(r.failed)]
-        for r in reports
-    ]
-    show_table("Feature spaces", ["name", "fingerprint", "dim", "rows", "embedded", "present", "failed"], cells)
-
-
 def run_demo(folder: Path) -> None:
     """Run every command once on the built-in sample, and name the files it wrote."""
     from extract import Options
-    from heads import draw_scores
-    from store import InputError, check_dataset, open_split
+    from heads import draw_scores, entries_report
+    from store import InputError, check_dataset, check_report, open_split
 
     spec = write(SAMPLE, folder)
-    dataset, features = open_data(spec, None)
-    show_check(dataset, check_rows(check_dataset(dataset, open_split(dataset)), []))
+    dataset, features = Place(spec).open()
+    show_report(check_report(dataset, check_rows(check_dataset(dataset, open_split(dataset)), [])))
     embed(dataset, features, ["texture"], Options())
     try:
         embed(dataset, features, ["efficientnet_b0"], Options())
@@ -502,7 +445,7 @@ def run_demo(folder: Path) -> None:
         say(f"leaving efficientnet_b0 out: {error}")
     sweep = make_sweep(dataset, features)
     entries = run_sweep(sweep)
-    show_entries(entries, evaluate(sweep, entries))
+    show_report(entries_report(entries, evaluate(sweep, entries)))
     chart, out = folder / "runs" / "scores.png", folder / "predictions.csv"
     draw_scores(entries, chart)
     bundle = save_bundle(sweep, entries)
@@ -526,30 +469,23 @@ def sample(
 def check(data: Data = None, as_json: Json = False) -> None:
     """Count rows, labels and problems: unreadable files, duplicates, leaks, rare classes."""
     from extract import probe_images
-    from store import check_dataset, load_dataset, open_split
+    from store import check_dataset, check_report, load_dataset, open_split
 
     dataset = load_dataset(find_spec(data))
     with progress("reading images") as update:
         unreadable = probe_images(dataset, progress=update)
     problems = check_rows(check_dataset(dataset, open_split(dataset, keep=False)), unreadable)
-    if as_json:
-        show({"rows": dataset.n_rows, "problems": problems})
-    else:
-        show_check(dataset, problems)
+    document = {"rows": dataset.n_rows, "problems": problems}
+    show_result(document, check_report(dataset, problems), as_json=as_json)
     raise typer.Exit(ROWS_LEFT_OUT if unreadable else 0)
 
 
 @app.command(epilog="Example: python cli.py extract --backbone efficientnet_b0")
+@takes_groups
 def extract(
-    data: Data = None,
+    place: Place,
+    seen: Seen,
     backbone: Backbones = None,
-    store: Store = None,
-    convert: Converts = None,
-    view: Views = None,
-    tiles: Tiles = None,
-    tile_px: TilePx = None,
-    pool: Pool = None,
-    turns: Turns = None,
     weights: Weights = "pretrained",
     seed: Seed = 0,
     device: Device = "auto",
@@ -560,138 +496,98 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Embed every image and text that the feature store lacks, each once."""
-    from extract import Options
+    from extract import Options, spaces_report
 
-    dataset, features = open_data(
-        data, store, converts=convert, views=view, tiles=tiles, tile_px=tile_px, pool=pool, turns=turns
-    )
+    dataset, features = place.open(**asdict(seen))
     is_sample = dataset.spec.sample is not None
     options = Options(weights, seed, device, precision=precision, dtype=dtype, fallback_random=is_sample)
     reports = embed(dataset, features, backbone, options, batch_size=batch_size, retry=retry)
-    if as_json:
-        show({"spaces": [asdict(report) for report in reports]})
-    else:
-        show_reports(reports)
+    show_result({"spaces": [asdict(report) for report in reports]}, spaces_report(reports), as_json=as_json)
     raise typer.Exit(ROWS_LEFT_OUT if any(report.failed for report in reports) else 0)
 
 
 @app.command(epilog="Example: python cli.py heads --task morphology")
+@takes_groups
 def heads(
-    data: Data = None,
-    task: Tasks = None,
-    backbone: Backbones = None,
-    blocks: Blocks = None,
-    head: Heads = None,
-    store: Store = None,
-    convert: Converts = None,
-    view: Views = None,
-    tiles: Tiles = None,
-    tile_px: TilePx = None,
-    pool: Pool = None,
-    turns: Turns = None,
+    place: Place,
+    tried: Tried,
+    seen: Seen,
     folds: Annotated[int | None, typer.Option("--folds", help="Outer folds of a new split. Default: 5.")] = None,
-    seed: Seed = 0,
     save: Annotated[bool, typer.Option("--save", help="Refit the best heads and write a bundle for predict.")] = False,
     final: Annotated[bool, typer.Option("--final", help="Score the best heads once on the test rows.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes that fit at the same time.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Sweep heads over the stored features and metadata: which blocks earn their place?"""
-    dataset, features = open_data(
-        data, store, converts=convert, views=view, tiles=tiles, tile_px=tile_px, pool=pool, turns=turns
-    )
-    sweep = make_sweep(dataset, features, backbone, tasks=task, heads=head, blocks=blocks, folds=folds, seed=seed)
+    from heads import entries_report
+
+    sweep = make_sweep(*place.open(**asdict(seen)), **asdict(tried), folds=folds)
     entries = run_sweep(sweep, final=final, jobs=jobs)
     document = {"entries": entries, **evaluate(sweep, entries)}
     if save:
         document["bundle"] = save_bundle(sweep, entries)
-    if as_json:
-        show(document)
-    else:
-        show_entries(entries, document)
+    show_result(document, entries_report(entries, document), as_json=as_json)
     raise typer.Exit(ROWS_LEFT_OUT if not sweep.matrix.complete.all() else 0)
 
 
 @app.command(epilog="Example: python cli.py audit --task morphology")
+@takes_groups
 def audit(
-    data: Data = None,
+    place: Place,
     task: Tasks = None,
     backbone: Backbones = None,
-    store: Store = None,
     merge: Annotated[bool, typer.Option("--merge", help="Put duplicates into one group and split anew.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Look for leaks and wrong labels: duplicates across folds and groups, and labels that models doubt."""
-    from heads import audit_labels, audit_leaks
+    from heads import audit_labels, audit_leaks, audit_report
 
-    dataset, features = open_data(data, store)
-    sweep = make_sweep(dataset, features, backbone, tasks=task, heads=["linear"], seed=seed)
+    dataset, features = place.open()
+    what = asdict(Tried(task, backbone, heads=["linear"], seed=seed))
+    sweep = make_sweep(dataset, features, **what)
     document = audit_leaks(sweep.dataset, sweep.matrix, sweep.split)
     if merge:
         document["merged"] = merge_duplicates(dataset, document["duplicates"])
-        sweep = make_sweep(dataset, features, backbone, tasks=task, heads=["linear"], seed=seed)
+        sweep = make_sweep(dataset, features, **what)
     document["labels"] = audit_labels(sweep, run_sweep(sweep), open_runs(sweep)[1])
-    if as_json:
-        show(document)
-    else:
-        show_audit(document)
+    show_result(document, audit_report(document), as_json=as_json)
 
 
 @app.command(epilog="Example: python cli.py curve --task morphology")
-def curve(
-    data: Data = None,
-    task: Tasks = None,
-    backbone: Backbones = None,
-    blocks: Blocks = None,
-    head: Heads = None,
-    store: Store = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
+@takes_groups
+def curve(place: Place, tried: Tried, as_json: Json = False) -> None:
     """Score against the number of labelled rows: would more labels help, or rows without any?"""
-    from heads import learning_curves
+    from heads import curve_report, learning_curves
 
-    dataset, features = open_data(data, store)
-    sweep = make_sweep(dataset, features, backbone, tasks=task, heads=head or ["linear"], blocks=blocks, seed=seed)
+    sweep = make_sweep(*place.open(), **asdict(tried) | {"heads": tried.heads or ["linear"]})
     curves = learning_curves(sweep, run_sweep(sweep))
-    if as_json:
-        show({"curves": curves})
-    else:
-        show_curves(curves)
+    show_result({"curves": curves}, curve_report(curves), as_json=as_json)
 
 
 @app.command(epilog="Example: python cli.py transfer --leave-one-group-out --task morphology")
+@takes_groups
 def transfer(
-    data: Data = None,
+    place: Place,
+    tried: Tried,
     hold_out: Annotated[
         list[str] | None, typer.Option("--hold-out", help="COLUMN=VALUE that no model sees; repeatable.")
     ] = None,
     leave_one_group_out: Annotated[
         bool, typer.Option("--leave-one-group-out", help="Each group in turn is never seen.")
     ] = False,
-    task: Tasks = None,
-    backbone: Backbones = None,
-    blocks: Blocks = None,
-    head: Heads = None,
-    store: Store = None,
-    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Score on what was never seen: another instrument, another specimen."""
-    from heads import held_out_groups, held_out_values
+    from heads import held_out_groups, held_out_values, transfer_report
     from heads import transfer as score_transfer
 
-    dataset, features = open_data(data, store)
-    sweep = make_sweep(dataset, features, backbone, tasks=task, heads=head or ["linear"], blocks=blocks, seed=seed)
+    sweep = make_sweep(*place.open(), **asdict(tried) | {"heads": tried.heads or ["linear"]})
     held = held_out_values(sweep.dataset, hold_out or [])
     if leave_one_group_out or not held:
         held |= held_out_groups(sweep.dataset)
     entries = score_transfer(sweep, held, *open_runs(sweep))
-    if as_json:
-        show({"entries": entries})
-    else:
-        show_transfer(entries)
+    show_result({"entries": entries}, transfer_report(entries), as_json=as_json)
 
 
 @app.command(epilog="Example: python cli.py predict tem/runs/heads tem/unlabelled")
@@ -717,9 +613,10 @@ def predict(
 
 
 @store_app.command("ls", epilog="Example: python cli.py store ls")
-def store_ls(data: Data = None, store: Store = None, as_json: Json = False) -> None:
+@takes_groups
+def store_ls(place: Place, as_json: Json = False) -> None:
     """List the feature spaces."""
-    features = open_store(data, store)
+    features = place.open_store()
     rows = [features.info(space) for space in features.spaces()]
     if as_json:
         show({"spaces": rows})
@@ -729,14 +626,14 @@ def store_ls(data: Data = None, store: Store = None, as_json: Json = False) -> N
 
 
 @store_app.command("info", epilog="Example: python cli.py store info image@texture")
+@takes_groups
 def store_info(
+    place: Place,
     name: Annotated[str, typer.Argument(help="A space's name, or the first letters of its fingerprint.")],
-    data: Data = None,
-    store: Store = None,
     as_json: Json = False,
 ) -> None:
     """Show all that decides a space's vectors, and where they came from."""
-    features = open_store(data, store)
+    features = place.open_store()
     space = features.find(name)
     document = features.info(space) | {"space": json.loads(space.to_json())}
     if as_json:
@@ -746,26 +643,28 @@ def store_info(
 
 
 @store_app.command("verify", epilog="Example: python cli.py store verify")
-def store_verify(data: Data = None, store: Store = None, as_json: Json = False) -> None:
+@takes_groups
+def store_verify(place: Place, as_json: Json = False) -> None:
     """Read every chunk and name the damaged ones."""
-    show_damage(open_store(data, store).verify(), "damaged", as_json=as_json)
+    show_damage(place.open_store().verify(), "damaged", as_json=as_json)
 
 
 @store_app.command("repair", epilog="Example: python cli.py store repair")
-def store_repair(data: Data = None, store: Store = None, as_json: Json = False) -> None:
+@takes_groups
+def store_repair(place: Place, as_json: Json = False) -> None:
     """Drop exactly the damaged chunks; the next extract fills them."""
-    show_damage(open_store(data, store).repair(), "dropped", as_json=as_json)
+    show_damage(place.open_store().repair(), "dropped", as_json=as_json)
 
 
 @store_app.command("gc", epilog="Example: python cli.py store gc --drop image@texture")
+@takes_groups
 def store_gc(
+    place: Place,
     drop: Annotated[list[str] | None, typer.Option("--drop", help="A space to delete; repeatable.")] = None,
-    data: Data = None,
-    store: Store = None,
     as_json: Json = False,
 ) -> None:
     """Delete what killed writers left behind, and spaces by name."""
-    document = open_store(data, store).gc(drop=drop or [])
+    document = place.open_store().gc(drop=drop or [])
     if as_json:
         show(document)
     else:
@@ -776,18 +675,18 @@ def store_gc(
 
 
 @store_app.command("export", epilog="Example: python cli.py store export --space image:bf@texture --out bf.npz")
+@takes_groups
 def store_export(
+    place: Place,
     space: Annotated[str, typer.Option("--space", help="As extract prints it, or the start of its fingerprint.")],
     out: Annotated[Path, typer.Option("--out", help="The file to write.")],
     to: Annotated[str, typer.Option("--to", help="npz, parquet, csv or anndata (a .h5ad).")] = "npz",
-    data: Data = None,
-    store: Store = None,
     as_json: Json = False,
 ) -> None:
     """Write ids, keys and vectors for other tools, rows in dataset order."""
     from store import export_block
 
-    document = export_block(*open_data(data, store), space, to=to, out=out)
+    document = export_block(*place.open(), space, to=to, out=out)
     if as_json:
         show(document)
     else:
@@ -796,17 +695,17 @@ def store_export(
 
 
 @store_app.command("import", epilog="Example: python cli.py store import bf.npz")
+@takes_groups
 def store_import(
+    place: Place,
     file: Annotated[Path, typer.Argument(help="A .npz or .parquet with keys and X, as store export writes it.")],
     space: Annotated[str | None, typer.Option("--space", help="For a file that does not name its space.")] = None,
-    data: Data = None,
-    store: Store = None,
     as_json: Json = False,
 ) -> None:
     """Store the vectors of a file; what is there already stays as it is."""
     from store import import_vectors
 
-    features = open_store(data, store)
+    features = place.open_store()
     found, n_rows = import_vectors(features, file, space=features.find(space) if space else None)
     if as_json:
         show({"name": found.name, "fingerprint": found.fingerprint, "rows": n_rows})

@@ -3,6 +3,7 @@
 from extract.convert import CONVERSIONS
 from extract.encoder import ENCODERS, Encoder, Options, encoder_from_space, make_encoder, make_encoders
 from extract.pipeline import SpaceReport, extract_features, probe_images
+from extract.report import closing_lines, spaces_report
 from extract.total import total_reports
 
 __all__ = [
@@ -11,10 +12,12 @@ __all__ = [
     "Encoder",
     "Options",
     "SpaceReport",
+    "closing_lines",
     "encoder_from_space",
     "extract_features",
     "make_encoder",
     "make_encoders",
     "probe_images",
+    "spaces_report",
     "total_reports",
 ]

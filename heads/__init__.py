@@ -14,6 +14,7 @@ from heads.output import write_predictions
 from heads.predictions import Predictions
 from heads.refit import fit_bundle
 from heads.registry import HEADS
+from heads.report import audit_report, curve_report, entries_report, transfer_report
 from heads.sweep import Sweep, check_names
 from heads.transfer import held_out_groups, held_out_values, transfer
 
@@ -28,10 +29,13 @@ __all__ = [
     "Sweep",
     "audit_labels",
     "audit_leaks",
+    "audit_report",
     "best",
     "check_names",
     "compare_blocks",
+    "curve_report",
     "draw_scores",
+    "entries_report",
     "fit_bundle",
     "group_gap",
     "held_out_groups",
@@ -43,4 +47,5 @@ __all__ = [
     "table",
     "write_predictions",
     "transfer",
+    "transfer_report",
 ]

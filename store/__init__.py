@@ -11,7 +11,9 @@ from store.folds import inner_folds
 from store.keys import file_key, text_key
 from store.merging import merge_groups
 from store.reader import load_dataset, prediction_dataset
+from store.report import check_report
 from store.samples import SAMPLES, write_sample
+from store.section import Section
 from store.space import INFO_BAR, Crop, FeatureSpace
 from store.spec import DatasetSpec, parse_spec
 from store.split import Split, is_fitting, make_split, open_split, remake_split
@@ -36,6 +38,7 @@ __all__ = [
     "PROBLEMS",
     "Problem",
     "SAMPLES",
+    "Section",
     "Split",
     "StoreError",
     "Task",
@@ -43,6 +46,7 @@ __all__ = [
     "block_names",
     "block_spaces",
     "check_dataset",
+    "check_report",
     "check_view",
     "did_you_mean",
     "export_block",

@@ -1,0 +1,108 @@
+"""The results of heads for people: what each command prints, as sections; `cli.show_report` prints them."""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from heads.leaderboard import Entry, ranked, table
+from heads.metrics import HEADLINE
+from heads.registry import PRIOR
+from store import Section
+
+SHOWN = 20  # rows of a long list; --json has all
+SHOWN_CONFUSIONS = 5
+
+
+def entries_report(entries: Iterable[Entry], evaluation: Mapping[str, Any]) -> list[Section]:
+    """Return the leaderboard, one table per task, best first, and under it what the evaluation says in words.
+
+    Args:
+        entries: What `Sweep.run` and `Sweep.final` gave.
+        evaluation: ``comparisons`` and ``group_gap``.
+    """
+    by_task = itertools.groupby(table(entries), key=lambda row: str(row["task"]))
+    return [_task_section(task, list(rows), evaluation) for task, rows in by_task]
+
+
+def audit_report(document: Mapping[str, Any]) -> list[Section]:
+    """Return the first duplicates and doubtful labels, and how many there are."""
+    pairs = document["duplicates"]
+    cells = [
+        [p["a"], p["b"], p["kind"], number(p["similarity"]), " ".join(p["crosses"]), " ".join(p["differs"])]
+        for p in pairs[:SHOWN]
+    ]
+    n_leaks = sum("split" in pair["crosses"] for pair in pairs)
+    limits = ", ".join(f"{number(value)} in {name}" for name, value in document["thresholds"].items())
+    line = f"  {len(pairs)} pairs, {n_leaks} of them across the split; near means a cosine above {limits or '-'}"
+    columns = ["row", "row", "kind", "cosine", "crosses", "labelled differently"]
+    found = [_labels_section(task, labels) for task, labels in document["labels"].items()]
+    return [Section("Duplicates", columns, cells, [line, ""]), *found]
+
+
+def transfer_report(entries: Iterable[Entry]) -> list[Section]:
+    """Return, for the best entry of each task, its score on every held-out part."""
+    best = {entry["task"]: entry for entry in reversed(ranked(e for e in entries if e["head"] != PRIOR))}
+    return [_transfer_section(task, entry) for task, entry in sorted(best.items())]
+
+
+def curve_report(curves: Iterable[Mapping[str, Any]]) -> list[Section]:
+    """Return scores against the number of labelled rows, and what they say."""
+    return [_curve_section(curve) for curve in curves]
+
+
+def interval(found: Mapping[str, Any]) -> str:
+    """Return a score with its interval for people."""
+    return f"{number(found['value'])} [{number(found['low'])}, {number(found['high'])}]"
+
+
+def number(value: float | None) -> str:
+    """Return a score for people; a dash where there is none."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _task_section(task: str, rows: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any]) -> Section:
+    is_prior = not rows[0]["standing"]
+    lines = ["nothing does better than the baseline" if is_prior else f"best: {rows[0]['verdict']}"]
+    lines += [line["words"] for line in evaluation["comparisons"] if line["task"] == task and line["is_main"]]
+    lines += [line["words"] for line in evaluation["group_gap"] if line["task"] == task]
+    columns = ["blocks", "head", "scored on", rows[0]["metric"], "against baseline", "seconds"]
+    return Section(task, columns, [_entry_cells(row) for row in rows], [*(f"  {line}" for line in lines), ""])
+
+
+def _entry_cells(row: Mapping[str, Any]) -> list[str]:
+    seconds = "reused" if row["is_reused"] else f"{row['seconds']:.2f}"
+    return [row["blocks"], row["head"], row["split"], interval(row), row["standing"], seconds]
+
+
+def _labels_section(task: str, found: Mapping[str, Any]) -> Section:
+    columns = ["id", "label", "suggested"]
+    rows = [[row[name] for name in columns] for row in found["labels"][:SHOWN]]
+    cells = [[number(cell) if isinstance(cell, float) else cell for cell in row] for row in rows]
+    n_doubtful, n_confident = len(found["labels"]), found["n_confident"]
+    lines = [f"{n_doubtful} of {found['n_rows']} labels are not what other rows suggest, {n_confident} confidently"]
+    for pair in found["confusions"][:SHOWN_CONFUSIONS]:
+        shares = f"{pair['count']} rows ({pair['share']:.0%}), {pair['n_confident']} of them confidently"
+        lines.append(f"{pair['label']} looks like {pair['suggested']}: {shares}")
+    if not found["beats_baseline"]:
+        lines.append("do not believe this list: the model it comes from is not told apart from the baseline")
+    return Section(task, columns, cells, [f"  {line}" for line in lines])
+
+
+def _transfer_section(task: str, entry: Entry) -> Section:
+    columns = ["never seen", "rows", HEADLINE[entry["kind"]], "without features", "verdict"]
+    cells = [
+        [part["held_out"], str(part["n_rows"]), interval(part["score"]), number(part["baseline"]), part["verdict"]]
+        for part in entry["parts"]
+    ]
+    line = f"  all together: {interval(entry['metrics'][entry['headline']])}; {entry['verdict']}"
+    return Section(f"{task}: {' + '.join(entry['blocks'])}, {entry['head']}", columns, cells, [line, ""])
+
+
+def _curve_section(curve: Mapping[str, Any]) -> Section:
+    cells = [[str(point["n_rows"]), interval(point)] for point in curve["points"]]
+    lines = [f"{curve['words']}; without features {number(curve['baseline'])}"]
+    if "self_training" in curve:
+        cells.append([f"{cells[-1][0]}, self-trained", interval(curve["self_training"]["score"])])
+        lines.append(curve["self_training"]["words"])
+    title = f"{curve['task']}: {' + '.join(curve['blocks'])}"
+    return Section(title, ["labelled rows", curve["metric"]], cells, [*(f"  {line}" for line in lines), ""])

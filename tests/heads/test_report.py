@@ -1,0 +1,86 @@
+from typing import Any
+
+from heads.report import audit_report, curve_report, entries_report, transfer_report
+
+
+def entry(head: str = "linear", value: float = 0.9, **more: Any) -> dict[str, Any]:
+    score = {"value": value, "low": value - 0.1, "high": value + 0.1}
+    found = {
+        "task": "kind",
+        "kind": "classification",
+        "blocks": [] if head == "prior" else ["image:bf@texture", "metadata"],
+        "head": head,
+        "split": "cv",
+        "headline": "accuracy",
+        "metrics": {"accuracy": score},
+        "baseline": {"accuracy": 0.5},
+        "difference": {"value": 0.4, "low": 0.3, "high": 0.5},
+        "beats_baseline": head != "prior",
+        "verdict": "accuracy better than without features by 0.4",
+        "seconds": 0.25,
+    }
+    return found | more
+
+
+def test_a_task_is_one_table_best_first_with_what_the_evaluation_says() -> None:
+    lines = [
+        {"task": "kind", "is_main": True, "words": "metadata helps"},
+        {"task": "kind", "is_main": False, "words": "another pair"},
+        {"task": "other", "is_main": True, "words": "another task"},
+    ]
+    evaluation = {"comparisons": lines, "group_gap": [{"task": "kind", "words": "group gap: none found"}]}
+    [section] = entries_report([entry("prior", 0.5), entry(is_reused=True)], evaluation)
+    assert (section.title, section.columns[3]) == ("kind", "accuracy")
+    assert section.rows == [
+        ["image:bf@texture + metadata", "linear", "cv", "0.900 [0.800, 1.000]", "better", "reused"],
+        ["(no features)", "prior", "cv", "0.500 [0.400, 0.600]", "", "0.25"],
+    ]
+    assert section.lines == [
+        "  best: accuracy better than without features by 0.4",
+        "  metadata helps",
+        "  group gap: none found",
+        "",
+    ]
+
+
+def test_a_prior_that_nothing_beats_is_said() -> None:
+    [section] = entries_report([entry("prior", 0.5), entry(value=0.4)], {"comparisons": [], "group_gap": []})
+    assert section.lines[0] == "  nothing does better than the baseline"
+
+
+def test_long_lists_of_an_audit_are_cut_and_counted() -> None:
+    pair = {"a": "r1", "b": "r2", "kind": "near", "similarity": 0.99876, "crosses": ["split"], "differs": ["kind"]}
+    labels = {
+        "labels": [{"id": "r3", "label": 1.25, "suggested": "few"}],
+        "n_confident": 1,
+        "n_rows": 9,
+        "confusions": [{"label": "few", "suggested": "many", "count": 3, "share": 0.25, "n_confident": 2}],
+        "beats_baseline": False,
+    }
+    document = {"duplicates": [pair] * 30, "thresholds": {"image:bf@texture": 0.98}, "labels": {"kind": labels}}
+    pairs, doubtful = audit_report(document)
+    assert len(pairs.rows) == 20 and pairs.rows[0] == ["r1", "r2", "near", "0.999", "split", "kind"]
+    assert pairs.lines[0].startswith(
+        "  30 pairs, 30 of them across the split; near means a cosine above 0.980 in image"
+    )
+    assert doubtful.rows == [["r3", "1.250", "few"]]
+    assert doubtful.lines[1] == "  few looks like many: 3 rows (25%), 2 of them confidently"
+    assert doubtful.lines[-1].startswith("  do not believe this list")
+
+
+def test_transfer_shows_the_best_entry_part_by_part() -> None:
+    score = {"value": 0.75, "low": None, "high": None}
+    part = {"held_out": "g1", "n_rows": 4, "score": score, "baseline": 0.5, "verdict": "not told apart"}
+    [section] = transfer_report([entry("prior", 0.95), entry(value=0.6), entry(parts=[part])])
+    assert section.title == "kind: image:bf@texture + metadata, linear"
+    assert section.rows == [["g1", "4", "0.750 [-, -]", "0.500", "not told apart"]]
+    assert section.lines[0].startswith("  all together: 0.900 [0.800, 1.000]; accuracy better")
+
+
+def test_a_curve_has_a_row_per_size_and_one_for_self_training() -> None:
+    points = [{"n_rows": n, "value": v, "low": v, "high": v} for n, v in ((10, 0.5), (20, 0.75))]
+    curve = {"task": "kind", "blocks": ["metadata"], "metric": "accuracy", "points": points, "baseline": 0.5}
+    curve |= {"words": "more labels would help", "self_training": {"score": points[0], "words": "it helps"}}
+    [section] = curve_report([curve])
+    assert [row[0] for row in section.rows] == ["10", "20", "20, self-trained"]
+    assert section.lines == ["  more labels would help; without features 0.500", "  it helps", ""]
