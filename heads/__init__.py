@@ -3,10 +3,12 @@
 from heads.audit import audit_labels, audit_leaks
 from heads.bundle import Bundle
 from heads.bundle_folder import load_bundle
+from heads.calibration import Calibration
 from heads.chart import draw_scores
-from heads.comparison import compare_blocks
+from heads.comparison import compare_blocks, compare_entries, gain_words
 from heads.curve import learning_curves
 from heads.gap import group_gap
+from heads.given import Given, calibration_of, given_entry
 from heads.leaderboard import Leaderboard, best, ranked, table
 from heads.matrix import FeatureMatrix, load_matrix
 from heads.metrics import HEADLINE, METRICS
@@ -23,7 +25,9 @@ __all__ = [
     "HEADS",
     "METRICS",
     "Bundle",
+    "Calibration",
     "FeatureMatrix",
+    "Given",
     "Leaderboard",
     "Predictions",
     "Sweep",
@@ -31,12 +35,16 @@ __all__ = [
     "audit_leaks",
     "audit_report",
     "best",
+    "calibration_of",
     "check_names",
     "compare_blocks",
+    "compare_entries",
     "curve_report",
     "draw_scores",
     "entries_report",
     "fit_bundle",
+    "gain_words",
+    "given_entry",
     "group_gap",
     "held_out_groups",
     "held_out_values",

@@ -62,17 +62,21 @@ class CalibratedHead:
 
 
 def calibrate(head: Head, job: Job, held_out: HeldOut, groups: NDArray[np.int64] | None) -> CalibratedHead:
-    """Return a head with what its held-out predictions say; without any, as it is and without limits.
+    """Return a head with what its held-out predictions say (`fit_calibration`)."""
+    return CalibratedHead(head, fit_calibration(job, held_out, groups))
+
+
+def fit_calibration(job: Job, held_out: HeldOut, groups: NDArray[np.int64] | None) -> Calibration:
+    """Return what held-out predictions say; without any, what changes nothing and has no limits.
 
     Args:
-        head: The fitted head.
-        job: What it was fitted on.
-        held_out: Predictions of the inner folds.
+        job: What was fitted.
+        held_out: Predictions of rows that the predicting model has not seen, in several parts.
         groups: Group number per row of X, or None.
     """
     n_limits = 1 if job.kind == "classification" else job.y.shape[1]
     if not held_out:
-        return CalibratedHead(head, Calibration(1.0, (None,) * n_limits))
+        return Calibration(1.0, (None,) * n_limits)
     rows = np.concatenate([part for part, _ in held_out])
     p = np.concatenate([one for _, one in held_out])
     unit = rows if groups is None else groups[rows]
@@ -80,8 +84,7 @@ def calibrate(head: Head, job: Job, held_out: HeldOut, groups: NDArray[np.int64]
     if job.kind == "classification":
         fold = np.repeat(np.arange(len(held_out)), [len(part) for part, _ in held_out])
         temperature = fit_temperature(p, job.y[rows], fold, unit)
-    limits = fit_limits(job.kind, temper(p, temperature), job.y[rows], unit)
-    return CalibratedHead(head, Calibration(temperature, limits))
+    return Calibration(temperature, fit_limits(job.kind, temper(p, temperature), job.y[rows], unit))
 
 
 def temper(p: Floats, temperature: float | Floats) -> Floats:
@@ -123,23 +126,23 @@ def fit_temperature(
     return _best_temperature(p, y) if is_better else 1.0
 
 
-def calibrated(raw: Scored, heads: Sequence[CalibratedHead]) -> Scored:
-    """Return scored rows with the probabilities that each fold's calibrated head gives.
+def calibrated(raw: Scored, calibrations: Sequence[Calibration]) -> Scored:
+    """Return scored rows with the probabilities that each fold's calibration gives.
 
     Args:
-        raw: Of the heads before calibration.
-        heads: One per fold.
+        raw: Before calibration.
+        calibrations: One per fold.
     """
     if raw.kind == "regression":
         return raw
-    temperature = np.array([head.calibration.temperature for head in heads])[raw.fold]
+    temperature = np.array([one.temperature for one in calibrations])[raw.fold]
     return replace(raw, predicted=temper(raw.predicted, temperature[:, None]))
 
 
-def calibration_entry(raw: Scored, scored: Scored, heads: Sequence[CalibratedHead]) -> dict[str, Any]:
+def calibration_entry(raw: Scored, scored: Scored, calibrations: Sequence[Calibration]) -> dict[str, Any]:
     """Return the temperatures, the measures before and after, and the reliability table after, JSON values only."""
     return {
-        "temperature": [head.calibration.temperature for head in heads],
+        "temperature": [one.temperature for one in calibrations],
         "before": _measures(raw),
         "after": _measures(scored),
         "reliability": reliability(scored),

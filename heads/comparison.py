@@ -6,7 +6,7 @@ from typing import Any
 
 from heads.combination import Combination
 from heads.entry import BOOTSTRAP_SEED, FEW_GROUPS, span
-from heads.leaderboard import CHOOSING, Entry, ranked
+from heads.leaderboard import Entry, may_choose, ranked
 from heads.metrics import METRICS, Estimate, Interval, difference, estimate
 from heads.predictions import Predictions
 from heads.registry import PRIOR
@@ -30,7 +30,7 @@ def compare_blocks(entries: Iterable[Entry], predictions: Predictions) -> list[C
     """
     found: list[Comparison] = []
     tasks: dict[str, dict[Key, Entry]] = {}
-    for entry in ranked(e for e in entries if e["head"] != PRIOR and e["split"] in CHOOSING):
+    for entry in ranked(e for e in entries if e["head"] != PRIOR and may_choose(e)):
         tasks.setdefault(entry["task"], {})[tuple(entry["blocks"]), entry["head"]] = entry
     for by_key in tasks.values():
         estimates = {key: _headline(entry, predictions) for key, entry in by_key.items()}
@@ -43,6 +43,22 @@ def compare_blocks(entries: Iterable[Entry], predictions: Predictions) -> list[C
             found.append(made | {"is_main": name not in mains})
             mains.add(name)
     return found
+
+
+def compare_entries(mine: Entry, other: Entry, predictions: Predictions) -> Comparison:
+    """Say by how much one entry is better than another of the same task, on the same rows, resample by resample.
+
+    Returns:
+        JSON values: the metric, value, low and high (above 0: `mine` is better), and the verdict in a word.
+
+    Raises:
+        ValueError: They predicted other rows.
+    """
+    sides = [predictions.of(entry) for entry in (mine, other)]
+    if sides[0].row.tolist() != sides[1].row.tolist():
+        raise ValueError(f"{mine['head']} and {other['head']} were scored on other rows")
+    gap = _gap(_headline(mine, predictions), _headline(other, predictions), mine["headline"])
+    return {"task": mine["task"], "metric": mine["headline"], **gap, "verdict": verdict_of(gap)}
 
 
 def verdict_of(gap: Interval) -> str:

@@ -7,7 +7,7 @@ from functools import cached_property
 from importlib import metadata
 from typing import Any
 
-from heads.calibration import CalibratedHead, calibrated, calibration_entry
+from heads.calibration import Calibration, calibrated, calibration_entry
 from heads.conformal import coverage_entry
 from heads.metrics import HEADLINE, METRICS, Estimate, Interval, Scored, difference, estimate
 from heads.plan import Plan
@@ -24,14 +24,14 @@ class Outcome:
 
     Attributes:
         raw: Predictions beside the truth, before calibration.
-        heads: One per outer fold.
+        calibrations: One per outer fold.
         seconds: Fitting and predicting; for tasks that were fitted together, an equal share.
         chosen: What the inner folds chose, per outer fold.
         n_columns: d.
     """
 
     raw: Scored
-    heads: Sequence[CalibratedHead]
+    calibrations: Sequence[Calibration]
     seconds: float
     chosen: Sequence[Any]
     n_columns: int
@@ -39,7 +39,7 @@ class Outcome:
     @cached_property
     def scored(self) -> Scored:
         """Calibrated predictions beside the truth: what is scored."""
-        return calibrated(self.raw, self.heads)
+        return calibrated(self.raw, self.calibrations)
 
     @cached_property
     def estimates(self) -> Mapping[str, Estimate]:
@@ -128,11 +128,11 @@ def span(interval: Interval) -> str:
 
 def _calibration(outcome: Outcome) -> dict[str, Any] | None:
     is_classes = outcome.raw.kind == "classification"
-    return calibration_entry(outcome.raw, outcome.scored, outcome.heads) if is_classes else None
+    return calibration_entry(outcome.raw, outcome.scored, outcome.calibrations) if is_classes else None
 
 
 def _coverage(plan: Plan, outcome: Outcome) -> dict[str, Any]:
-    limits = [head.calibration.limits for head in outcome.heads]
+    limits = [one.limits for one in outcome.calibrations]
     return coverage_entry(outcome.scored, limits, plan.task.columns, seed=BOOTSTRAP_SEED)
 
 

@@ -16,7 +16,7 @@ Entry = dict[str, Any]
 """A result; its keys are listed in DESIGN.md under "What scripts rely on"."""
 
 SCHEMA_VERSION = 1
-CHOOSING = ("cv", "val")  # what may be chosen by; any other split is a held-out set
+ONE_FOLD = "fold-"  # begins the split of entries that one outer fold was scored for, such as "fold-0"
 
 
 class Leaderboard:
@@ -82,6 +82,11 @@ class Leaderboard:
             return file.read(1) == b"\n"
 
 
+def may_choose(entry: Entry) -> bool:
+    """Say whether an entry may be chosen by: it scores folds or val; any other split is a held-out set."""
+    return entry["split"] in ("cv", "val") or entry["split"].startswith(ONE_FOLD)
+
+
 def ranked(entries: Iterable[Entry]) -> list[Entry]:
     """Return entries by task, in order of appearance, and best first by the headline metric within a task.
 
@@ -89,7 +94,7 @@ def ranked(entries: Iterable[Entry]) -> list[Entry]:
     """
     entries = list(entries)
     order = {task: i for i, task in enumerate(dict.fromkeys(entry["task"] for entry in entries))}
-    return sorted(entries, key=lambda e: (order[e["task"]], e["split"] not in CHOOSING, _badness(e), len(e["blocks"])))
+    return sorted(entries, key=lambda e: (order[e["task"]], not may_choose(e), _badness(e), len(e["blocks"])))
 
 
 def best(entries: Iterable[Entry]) -> dict[str, Entry]:
@@ -99,7 +104,7 @@ def best(entries: Iterable[Entry]) -> dict[str, Entry]:
     chosen by scores of held-out rows.
     """
     found: dict[str, Entry] = {}
-    for entry in ranked(e for e in entries if e["head"] != PRIOR and e["split"] in CHOOSING):
+    for entry in ranked(e for e in entries if e["head"] != PRIOR and may_choose(e)):
         found.setdefault(entry["task"], entry)
     return found
 

@@ -49,7 +49,12 @@ class Plan:
             heads: As `jobs`.
             X: float32 ``(m, d)``, raw.
         """
-        predicted = [predictions(head, X[rows], self.task) for head, rows in zip(heads, self.score, strict=True)]
+        return self.pooled(
+            [predictions(head, X[rows], self.task) for head, rows in zip(heads, self.score, strict=True)]
+        )
+
+    def pooled(self, predicted: Sequence[NDArray[np.float64]]) -> Scored:
+        """Return the predictions of the rows to score, a part per job, beside the truth."""
         rows = np.concatenate(self.score)
         unit = rows if self.groups is None else self.groups[rows]
         return Scored(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from heads.calibration import CalibratedHead, calibrate
 from heads.combination import Combination, combinations, fused_parts
 from heads.entry import ENTRY_VERSION, Outcome, make_entry, note_entry
-from heads.leaderboard import Entry, Leaderboard, best
+from heads.leaderboard import ONE_FOLD, Entry, Leaderboard, best
 from heads.matrix import FeatureMatrix
 from heads.plan import Plan, make_plan
 from heads.predictions import Predictions
@@ -37,6 +37,8 @@ class Sweep:
         heads: Names in `HEADS`; the prior always stands beside them.
         blocks: Combinations to keep, such as ``image+metadata``; all by default.
         seed: Of inner folds, resampling, and heads that draw.
+        fold: Score this outer fold alone, for a comparison with a model that costs too much to fit for every one;
+            without meaning where the table gives train and val.
     """
 
     dataset: Dataset
@@ -46,6 +48,7 @@ class Sweep:
     heads: Sequence[str] = tuple(name for name in HEADS if name != PRIOR)
     blocks: Sequence[str] = ()
     seed: int = 0
+    fold: int | None = None
 
     def __post_init__(self) -> None:
         if self.matrix.ids.tolist() != self.dataset.ids.tolist():
@@ -67,13 +70,16 @@ class Sweep:
 
     @property
     def role(self) -> str:
-        """What `run` scores: ``val``, or ``cv`` for all folds."""
-        return "val" if "val" in self.split.roles.values() else "cv"
+        """What `run` scores: ``val``, ``cv`` for all folds, or ``fold-0`` for one."""
+        if "val" in self.split.roles.values():
+            return "val"
+        return "cv" if self.fold is None else f"{ONE_FOLD}{self.fold}"
 
     @cached_property
     def pairs(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """(training rows, rows to score) of `run`."""
-        return self.split.outer(self.dataset.ids)
+        pairs = self.split.outer(self.dataset.ids)
+        return pairs if len(pairs) == 1 or self.fold is None else [pairs[self.fold]]
 
     @property
     def n_entries(self) -> int:
@@ -231,7 +237,7 @@ class Run:
         entries = []
         for task, identity in identities.items():
             if task in fresh:
-                entry = self._entry(task, fresh[task], blocks=blocks, head=head, identity=identity)
+                entry = self.keep(task, fresh[task], blocks=blocks, head=head, identity=identity)
             else:
                 entry = {**self.known[identity], "is_reused": True}
             if self.on_entry is not None:
@@ -248,7 +254,8 @@ class Run:
     def _is_known(self, identity: str) -> bool:
         return identity in self.known and (self.predictions is None or self.predictions.find(identity) is not None)
 
-    def _entry(self, task: str, outcome: Outcome, *, blocks: Combination, head: str, identity: str) -> Entry:
+    def keep(self, task: str, outcome: Outcome, *, blocks: Combination, head: str, identity: str) -> Entry:
+        """Return an outcome's entry, and write it and its predictions to where they are kept."""
         matrix, split = self.sweep.matrix, self.sweep.split
         entry = make_entry(self.plans[task], outcome, self.priors[task], head=head, blocks=blocks) | {
             "split": self.role,
@@ -278,7 +285,7 @@ class Run:
         return {
             task: Outcome(
                 raw=one,
-                heads=heads,
+                calibrations=[head.calibration for head in heads],
                 seconds=seconds,
                 chosen=[h.state()[0].get(choice) for h in heads] if choice else [],
                 n_columns=X.shape[1],

@@ -60,9 +60,10 @@ class ImageBlock:
         columns = [part.refs for part in self.parts] or [self.refs]
         return [None if None in row else tuple(filter(None, row)) for row in zip(*columns, strict=True)]
 
-    def part(self, rows: slice) -> "ImageBlock":
+    def take(self, rows: Sequence[int]) -> "ImageBlock":
         """Return the same block of some rows."""
-        return replace(self, refs=self.refs[rows], parts=tuple(part.part(rows) for part in self.parts))
+        refs = tuple(self.refs[row] for row in rows)
+        return replace(self, refs=refs, parts=tuple(part.take(rows) for part in self.parts))
 
     def keys(self, hashes: Hashes | None = None) -> list[str | None]:
         """Return n content keys in row order; None where there is no file to read.
@@ -155,20 +156,27 @@ class Dataset:
         """The number of rows, n."""
         return len(self.ids)
 
+    def take(self, rows: Sequence[int]) -> "Dataset":
+        """Return the dataset of some rows, in the order of `rows`, with their labels."""
+        index = np.asarray(rows, dtype=np.int64)
+        return replace(
+            self,
+            ids=self.ids[index],
+            groups=None if self.groups is None else self.groups[index],
+            images={name: block.take(rows) for name, block in self.images.items()},
+            texts={
+                name: TextBlock(name, tuple(block.texts[row] for row in rows)) for name, block in self.texts.items()
+            },
+            metadata={name: replace(one, values=one.values[index]) for name, one in self.metadata.items()},
+            tasks={name: task.take(index) for name, task in self.tasks.items()},
+            given_split=None if self.given_split is None else self.given_split[index],
+        )
+
     def parts(self, n_rows: int) -> Iterator["Dataset"]:
         """Yield the dataset in pieces of up to `n_rows` rows, in order, to predict on; tasks stay behind."""
+        unlabelled = replace(self, tasks={})
         for start in range(0, self.n_rows, n_rows):
-            rows = slice(start, start + n_rows)
-            yield replace(
-                self,
-                ids=self.ids[rows],
-                groups=None if self.groups is None else self.groups[rows],
-                images={name: block.part(rows) for name, block in self.images.items()},
-                texts={name: TextBlock(name, block.texts[rows]) for name, block in self.texts.items()},
-                metadata={name: replace(one, values=one.values[rows]) for name, one in self.metadata.items()},
-                tasks={},
-                given_split=None if self.given_split is None else self.given_split[rows],
-            )
+            yield unlabelled.take(range(start, min(start + n_rows, self.n_rows)))
 
 
 def _key_or_none(ref: ImageRef) -> str | None:

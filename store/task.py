@@ -1,6 +1,6 @@
 """What is predicted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -43,3 +43,14 @@ class Task:
         """bool ``(n,)``: rows to fit and score on: the condition holds and no output is missing."""
         present = self.y >= 0 if self.kind == "classification" else ~np.isnan(self.y).any(axis=1)
         return self.applies & present
+
+    def take(self, rows: NDArray[np.int64]) -> "Task":
+        """Return the same task on some rows; its classes stay, also those that none of them has."""
+        weight, known = self.sample_weight, self.is_known
+        return replace(
+            self,
+            y=self.y[rows],
+            applies=self.applies[rows],
+            sample_weight=None if weight is None else weight[rows],
+            is_known=None if known is None else known[rows],
+        )

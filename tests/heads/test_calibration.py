@@ -171,11 +171,11 @@ def test_a_calibrated_head_answers_as_a_head():
 def test_each_fold_s_own_temperature_is_used():
     p, y = honest(60)
     raw = replace(scored(p, y), fold=np.repeat([0, 1], 30))
-    heads = [CalibratedHead(PriorHead(np.arange(3), p[0]), Calibration(t, (0.5,))) for t in (1.0, 4.0)]
-    after = calibrated(raw, heads)
+    calibrations = [Calibration(t, (0.5,)) for t in (1.0, 4.0)]
+    after = calibrated(raw, calibrations)
     np.testing.assert_allclose(after.predicted[:30], p[:30], atol=1e-15)
     np.testing.assert_allclose(after.predicted[30:], temper(p[30:], 4.0))
-    entry = calibration_entry(raw, after, heads)
+    entry = calibration_entry(raw, after, calibrations)
     assert entry["temperature"] == [1.0, 4.0]
     assert entry["before"]["log_loss"] == pytest.approx(-np.log(np.clip(p[np.arange(60), y], P_MIN, 1)).mean())
 

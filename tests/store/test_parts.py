@@ -27,3 +27,15 @@ def test_parts_are_the_rows_in_order(make_dataset: Make) -> None:
     assert parts[0].groups is not None and dataset.groups is not None
     assert parts[2].groups is not None and parts[2].groups.tolist() == dataset.groups[20:].tolist()
     assert next(dataset.parts(24)).n_rows == 24
+
+
+def test_rows_that_are_taken_keep_their_labels(make_dataset: Make) -> None:
+    dataset = load_dataset(make_dataset())
+    rows = [7, 2, 20]
+    taken = dataset.take(rows)
+    assert taken.ids.tolist() == dataset.ids[rows].tolist()
+    assert taken.images["bf"].refs == tuple(dataset.images["bf"].refs[row] for row in rows)
+    for name, task in dataset.tasks.items():
+        assert taken.tasks[name].classes == task.classes
+        assert np.array_equal(taken.tasks[name].y, task.y[rows], equal_nan=task.kind == "regression")
+        assert taken.tasks[name].labelled.tolist() == task.labelled[rows].tolist()
