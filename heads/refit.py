@@ -122,7 +122,7 @@ def _needed(spec: DatasetSpec, used: set[str]) -> DatasetSpec:
     named |= {name for name in spec.images if f"image:{name}" in _places(used)}
     named |= {part for name, image in spec.images.items() if name in named for part in image.stack or ()}
     images = {name: image for name, image in spec.images.items() if name in named}
-    return spec.model_copy(update={"images": images, "texts": texts, "metadata": metadata})
+    return spec.model_copy(update={"columns": {}, "images": images, "texts": texts, "metadata": metadata})
 
 
 def _places(blocks: Iterable[str]) -> set[str]:

@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 
 from store.dataset import Dataset
 from store.errors import InputError, did_you_mean
-from store.table import read_table, to_text
+from store.rows import read_rows
+from store.table import to_text
 
 
 def read_column(dataset: Dataset, name: str) -> NDArray[np.object_]:
@@ -19,9 +20,7 @@ def read_column(dataset: Dataset, name: str) -> NDArray[np.object_]:
     Raises:
         InputError: There is no such column.
     """
-    spec = dataset.spec
-    names = [spec.table] if spec.tables is None else [spec.tables.train, spec.tables.val, spec.tables.test]
-    table = pd.concat([read_table(dataset.folder / part, spec.sheet) for part in names if part], ignore_index=True)
+    table = read_rows(dataset.spec, dataset.folder).table
     if name in table:
         return to_text(table[name])
     if name not in dataset.metadata:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.keys import file_key, stack_key, text_key
+from store.sections import ImageSpec
 from store.space import Crop
-from store.spec import DatasetSpec, ImageSpec
+from store.spec import DatasetSpec
 from store.task import Task
 from store.view import PART_FIELDS, VIEW_FIELDS
 

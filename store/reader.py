@@ -1,9 +1,9 @@
 """From a ``dataset.toml``, or a folder to predict on, to a checked `Dataset`."""
 
+import itertools
 import math
 import os
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 
 from store.condition import evaluate, is_known
 from store.dataset import Dataset, ImageBlock, ImageRef, MetadataColumn, TextBlock, image_block
-from store.errors import InputError, did_you_mean
+from store.errors import InputError
+from store.filenames import file_names, match_names, name_words
+from store.rows import IMAGE_SUFFIXES, SPLIT_WORDS, list_images, read_rows, sheet_of
 from store.scale import read_scales
-from store.spec import Column, DatasetSpec, ImageSpec, MetadataSpec, TaskSpec, TextSpec, read_spec
-from store.table import missing_cells, read_table, to_number, to_text
+from store.sections import Column, ImageSpec, MetadataSpec, TaskSpec, TextSpec
+from store.spec import FILE, FOLDER, DatasetSpec, read_spec
+from store.table import find_column, missing_cells, read_table, to_number, to_text
 from store.task import Task
 from store.units import nm_per
 
-IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 MAX_INTEGER_CLASSES = 20
 """Whole numbers with at most this many values are classes, more of them a quantity, unless `kind` says so."""
-_SPLIT_WORDS = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
 _SHOWN = 5
 R = TypeVar("R")
 
@@ -37,8 +38,8 @@ def load_dataset(path: Path) -> Dataset:
     """
     spec = read_spec(path)
     folder = path.resolve().parent
-    table, roles = _read_tables(spec, folder)
-    return _Reader(spec, table, folder, folder / spec.root).dataset(given_split=roles)
+    rows = read_rows(spec, folder)
+    return _Reader(spec, rows.table, folder, folder / spec.root).dataset(given_split=rows.roles)
 
 
 def prediction_dataset(spec: DatasetSpec, source: Path) -> Dataset:
@@ -52,34 +53,31 @@ def prediction_dataset(spec: DatasetSpec, source: Path) -> Dataset:
     Raises:
         InputError: Neither of both, no images, or the folder cannot give what the blocks need.
     """
+    source = source.resolve()
+    spec = spec.model_copy(update={"columns": {}, "tasks": {}, "group": None, "split": None, "folders": None})
     if source.is_dir():
-        table, root = _list_folder(spec, source), source
-        names: dict[str, Any] = {"table": "labels.csv", "id": 0, "group": None, "split": None, "root": "."}
-        images = {
-            name: block if block.stack else block.model_copy(update={"column": 0})
-            for name, block in spec.images.items()
-        }
-        spec = spec.model_copy(update={**names, "images": images, "tasks": {}, "tables": None})
+        spec, table, root = _as_folder(spec, source), _list_folder(spec, source), source
     elif source.is_file():
-        table, root = read_table(source, spec.sheet), source.resolve().parent / spec.root
-        spec = spec.model_copy(update={"tasks": {}, "group": None, "split": None})
+        spec, table, root = _as_table(spec, source)
     else:
         raise InputError(f"{source}: there is no such folder or table to predict on")
-    return _Reader(spec, table, source.resolve().parent, root.resolve()).dataset(given_split=None)
+    return _Reader(spec, table, source.parent, root.resolve()).dataset(given_split=None)
 
 
-def _read_tables(spec: DatasetSpec, folder: Path) -> tuple[pd.DataFrame, NDArray[np.str_] | None]:
-    if spec.tables is None:
-        return read_table(folder / str(spec.table), spec.sheet), None
-    parts = {role: name for role, name in spec.tables.model_dump().items() if name is not None}
-    tables = {role: read_table(folder / name, spec.sheet) for role, name in parts.items()}
-    first = next(iter(tables.values()))
-    for role, table in tables.items():
-        if set(table.columns) != set(first.columns):
-            different = sorted(set(table.columns) ^ set(first.columns))
-            raise InputError(f"{parts[role]}: has other columns than {spec.tables.train}: {', '.join(different)}")
-    roles = np.concatenate([np.full(len(table), role) for role, table in tables.items()])
-    return pd.concat(tables.values(), ignore_index=True), roles
+def _as_folder(spec: DatasetSpec, source: Path) -> DatasetSpec:
+    images = {
+        name: block if block.stack else block.model_copy(update={"column": 0}) for name, block in spec.images.items()
+    }
+    names = {"table": source.name, "tables": None, "id": 0, "root": "."}
+    return spec.model_copy(update={**names, "images": images})
+
+
+def _as_table(spec: DatasetSpec, source: Path) -> tuple[DatasetSpec, pd.DataFrame, Path]:
+    table = read_table(source, spec.sheet)
+    sheet = sheet_of(spec, source) if spec.has_sheets else None
+    if sheet is not None:
+        return spec, table.assign(**{FOLDER: sheet[1]}), sheet[0] / spec.root
+    return spec.model_copy(update={"table": source.name, "tables": None}), table, source.parent / spec.root
 
 
 def _list_folder(spec: DatasetSpec, source: Path) -> pd.DataFrame:
@@ -87,14 +85,10 @@ def _list_folder(spec: DatasetSpec, source: Path) -> pd.DataFrame:
     needs += [f"[metadata.{name}]" for name, meta in spec.metadata.items() if meta.column is not None]
     if needs:
         raise InputError(f"{source}: {', '.join(needs)} come from a column, which a folder has not; give a table")
-    found: set[str] = set()
-    for block in (block for block in spec.images.values() if not block.stack):
-        base = source / block.folder
-        files = (file for file in base.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
-        found |= {file.relative_to(base).as_posix() for file in files}
+    found = list_images(spec, source)
     if not found:
         raise InputError(f"{source}: holds no images ({', '.join(IMAGE_SUFFIXES)})")
-    return pd.DataFrame({"file": sorted(found)})
+    return pd.DataFrame({FILE: found})
 
 
 class _Reader:
@@ -132,15 +126,7 @@ class _Reader:
             return cast(R, self.ids)
 
     def column(self, column: Column) -> pd.Series:
-        if isinstance(column, int):
-            if not 0 <= column < self.table.shape[1]:
-                raise InputError(f"there is no column {column}; the table has {self.table.shape[1]}, counted from 0")
-            return self.table.iloc[:, column]
-        if column not in self.table:
-            names = [str(name) for name in self.table.columns]
-            hint = did_you_mean(str(column), names) or f" The table has: {', '.join(names)}."
-            raise InputError(f"column {column!r} is not in the table.{hint}")
-        return self.table[column]
+        return find_column(self.table, column)
 
     def rows(self, where: NDArray[np.bool_]) -> str:
         shown = ", ".join(self.ids[where][:_SHOWN])
@@ -155,6 +141,8 @@ class _Reader:
 
     def read_ids(self, column: Column) -> NDArray[np.str_]:
         ids = self.complete_text(column)
+        if self.spec.has_sheets:
+            ids = np.array([f"{folder}/{id_}" for folder, id_ in zip(self.table[FOLDER], ids, strict=True)])
         distinct, counts = np.unique(ids, return_counts=True)
         if (counts > 1).any():
             twice = distinct[counts > 1]
@@ -164,7 +152,7 @@ class _Reader:
 
     def split_roles(self, column: Column) -> NDArray[np.str_]:
         words = [word.lower() for word in self.complete_text(column)]
-        roles = np.array([_SPLIT_WORDS.get(word, word) for word in words])
+        roles = np.array([SPLIT_WORDS.get(word, word) for word in words])
         if not (roles == "train").any():
             raise InputError(f"column {column!r} has no row 'train'; it has {', '.join(sorted(set(roles))[:_SHOWN])}")
         return roles
@@ -172,15 +160,23 @@ class _Reader:
     def image_block(self, name: str, spec: ImageSpec) -> ImageBlock:
         if spec.column is None:
             return self.stack(name, spec)
-        base = Path(os.path.normpath(self.root / spec.folder))
-        if not base.is_dir():
-            raise InputError(f"there is no image folder {base}; correct root or folder")
-        refs = tuple(self.image_ref(base, text, spec.page) for text in to_text(self.column(spec.column)))
+        refs = tuple(self.image_ref(*path, spec.page) for path in self.paths(spec, spec.column))
         first = next((ref.path for ref in refs if ref), None)
         if first and not any(ref.path.exists() for ref in refs if ref):
             raise InputError(f"none of its files exists, {first} for one; correct root, folder or column")
         self.images[name] = image_block(name, spec, refs)
         return self.images[name]
+
+    def paths(self, spec: ImageSpec, column: Column) -> Iterator[tuple[Path, str | None]]:
+        """Return the folder that each row's path is relative to, and the path."""
+        base = self.root / spec.folder
+        if not self.spec.has_sheets and not base.is_dir():
+            raise InputError(f"there is no image folder {base}; correct root or folder")
+        cells = to_text(self.column(column))
+        if not self.spec.has_sheets:
+            return zip(itertools.repeat(base), cells, strict=False)
+        bases = {name: self.root / name / spec.folder for name in self.table[FOLDER].unique()}
+        return zip(self.table[FOLDER].map(bases), cells, strict=True)
 
     def stack(self, name: str, spec: ImageSpec) -> ImageBlock:
         missing = [part for part in spec.stack or () if part not in self.images]
@@ -203,20 +199,17 @@ class _Reader:
     def text_block(self, name: str, spec: TextSpec) -> TextBlock:
         if spec.column is not None:
             return TextBlock(name, tuple(to_text(self.column(spec.column))))
-        return TextBlock(name, tuple(file and _words(file) for file in self.file_names(spec.from_filename)))
+        return TextBlock(name, tuple(file and name_words(file) for file in self.file_names(spec.from_filename)))
 
     def file_names(self, block: str | None) -> list[str | None]:
-        spec = self.spec.images[block or next(iter(self.spec.images))]
-        if spec.column is None:
-            return self.file_names((spec.stack or ())[0])
-        return [text and Path(text.rpartition("#")[0] or text).name for text in to_text(self.column(spec.column))]
+        return file_names(self.spec, self.table, block)
 
     def metadata(self, name: str, spec: MetadataSpec) -> MetadataColumn:
         if spec.tag is not None:
             block = self.images.get(spec.image or next(iter(self.spec.images)))
             scales = read_scales(block.refs, spec.tag) if block else np.empty(0)  # a block that failed is reported
             return MetadataColumn(name, "numeric", scales, spec.transform)
-        cells = self.matches(spec) if spec.column is None else self.column(spec.column)
+        cells = self.cells(spec)
         if spec.kind == "categorical" or (spec.kind is None and self.is_categorical(cells)):
             if spec.transform == "log" or spec.unit is not None:
                 wish = "transform = 'log'" if spec.transform == "log" else f"unit = {spec.unit!r}"
@@ -227,25 +220,17 @@ class _Reader:
             raise InputError(f"transform = 'log' needs values above 0; {self.rows(low)} have not")
         return MetadataColumn(name, "numeric", values, spec.transform)
 
+    def cells(self, spec: MetadataSpec) -> pd.Series:
+        if spec.column is not None:
+            return self.column(spec.column)
+        return match_names(str(spec.pattern), self.file_names(spec.image))
+
     def is_categorical(self, cells: pd.Series) -> bool:
         numbers, words = ~np.isnan(to_number(cells)), np.isnan(to_number(cells)) & ~missing_cells(cells)
         if numbers.any() and words.any():
             word = str(cells[words].iloc[0])
             raise InputError(f"numbers and words ({word!r} in {self.rows(words)}) are mixed; correct them or set kind")
         return not numbers.any()
-
-    def matches(self, spec: MetadataSpec) -> pd.Series:
-        try:
-            pattern = re.compile(str(spec.pattern))
-        except re.error as error:
-            raise InputError(f"pattern {spec.pattern!r} is no regular expression: {error}") from None
-        if pattern.groups != 1:
-            raise InputError(f"pattern {spec.pattern!r} has {pattern.groups} groups; put (…) around the value, once")
-        found = [name and pattern.search(name) for name in self.file_names(spec.image)]
-        if not any(found):
-            example = next(filter(None, self.file_names(spec.image)), "none")
-            raise InputError(f"pattern {spec.pattern!r} matches no file name, {example!r} for one")
-        return pd.Series([match[1] if match else "" for match in found])
 
     def numbers(self, cells: pd.Series) -> NDArray[np.float64]:
         values, missing = to_number(cells), missing_cells(cells)
@@ -345,8 +330,3 @@ def _by_number(word: str) -> tuple[float, str]:
 def _first_word(cells: pd.Series) -> str:
     words = cells[~missing_cells(cells)]
     return f" ({words.iloc[0]!r} for one)" if len(words) else ""
-
-
-def _words(file_name: str) -> str:
-    """``plastic_bottle_12.png`` -> ``plastic bottle``."""
-    return re.sub(r"[\s_]*\d+$", "", Path(file_name).stem).replace("_", " ").strip().lower()

@@ -1,189 +1,46 @@
 """The dataset spec: every key of ``dataset.toml``, its default and its meaning."""
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from store.errors import InputError, did_you_mean
-from store.space import INFO_BAR, Crop
-from store.units import NM_PER_UNIT, nm_per
-from store.view import check_tiles, check_view
+from store.sections import (
+    STRICT,
+    BlockName,
+    Column,
+    ColumnSpec,
+    ImageName,
+    ImageSpec,
+    MetadataSpec,
+    PartsSpec,
+    TaskSpec,
+    TextSpec,
+)
 
-Column = str | int
-"""A column's name, or its position counted from 0."""
-
-BlockName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
-ImageName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z0-9_.-]+)?$")]
-"""What follows a dot tells variants of one image apart: ``bf.log``, ``bf.fourier``."""
-
-
-def _crop(value: Any) -> Any:
-    if value in ("auto", INFO_BAR):
-        return INFO_BAR
-    if type(value) is int and value >= 0:
-        return value
-    raise ValueError(f"needs a number of rows from 0 on, or 'auto' (got {value!r})")
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+FILE, FOLDER = "file", "folder"
+"""The columns that class folders have instead of a table: a path, and the folder that it lies in. Sheets of their own
+add the second to their columns."""
+PLACEHOLDER = "{folder}"
 
 
-class ImageSpec(_Part):
-    """``[images.NAME]``: one image modality, or another view of one."""
-
-    column: Column | None = None
-    stack: tuple[str, ...] | None = Field(default=None, strict=False, min_length=2)
-    """Instead of a column: the blocks whose pixels become one input of three channels each, as each converts and
-    crops them; tiles and turns are the stack's own."""
-    folder: str = "."
-    """Where this modality's files lie, relative to the root."""
-    convert: str = "percentile_stretch"
-    """How more than 8 bits become 8; 8-bit files pass unchanged."""
-    crop_bottom_px: Annotated[Crop, BeforeValidator(_crop)] = 0
-    """Rows to cut off below; ``auto`` finds the instrument's info bar in each image."""
-    page: Annotated[int, Field(ge=0)] | None = None
-    """Which page of multi-page files, counted from 0; a path may also end in ``#2``."""
-
-    view: Annotated[str, AfterValidator(check_view)] = "plain"
-    """``plain``; ``fourier``, the log magnitude spectrum; or a perturbation such as ``gaussian_noise:0.1``."""
-    tiles: Annotated[str, AfterValidator(check_tiles)] | None = None
-    """Cut into rows x columns, such as ``2x2``; the vectors of the tiles are pooled."""
-    tile_px: Annotated[int, Field(ge=8)] | None = None
-    """Cut into squares of this side instead, for images of several sizes; they overlap where it does not divide."""
-    pool: Literal["mean", "max"] = "mean"
-    """How the vectors of the tiles become one."""
-    turns: Literal["none", "flips", "d4"] = "none"
-    """Average over the image mirrored both ways (4 vectors), or over quarter turns too (8)."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _expand_percentile(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and values.get("convert") == "percentile":
-            return {**values, "convert": "percentile_stretch"}
-        return values
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if (self.column is None) == (self.stack is None):
-            raise ValueError("needs either column or stack")
-        if self.tiles is not None and self.tile_px is not None:
-            raise ValueError("tiles and tile_px both say how it is cut: keep one")
-        if self.pool != "mean" and self.tiles is None and self.tile_px is None:
-            raise ValueError("pool is for tiles or tile_px")
-        own = [name for name in _NOT_STACKED if getattr(self, name) != type(self).model_fields[name].default]
-        if self.stack is not None and own:
-            raise ValueError(f"a stack has only tiles, pool and turns; set {', '.join(own)} on the stacked blocks")
-        return self
-
-
-_NOT_STACKED = ("folder", "convert", "crop_bottom_px", "page", "view")
-
-
-class TextSpec(_Part):
-    """``[texts.NAME]``: one text per row, from a column or from an image's file name."""
-
-    column: Column | None = None
-    from_filename: str | None = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.column is None) == (self.from_filename is None):
-            raise ValueError("needs either column or from_filename")
-        return self
-
-
-class MetadataSpec(_Part):
-    """``[metadata.NAME]``: a number or a category, from a column, a pattern in the file name, or the image's tags."""
-
-    column: Column | None = None
-    """Its own name, where neither `pattern` nor `tag` is given."""
-    pattern: str | None = None
-    tag: Literal["nm_per_px", "magnification"] | None = None
-    """Read from what the microscope or ImageJ wrote into the image file (`store.scale`)."""
-    image: str | None = None
-    """The image block whose file name `pattern` reads, or whose file `tag` reads; the first block when left out."""
-    kind: Literal["numeric", "categorical"] | None = None
-    unit: str | None = None
-    """Unit of length of a column or pattern; the values become nm."""
-    transform: Literal["none", "log"] = "none"
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if sum(source is not None for source in (self.column, self.pattern, self.tag)) != 1:
-            raise ValueError("needs one of column, pattern and tag")
-        if self.kind == "categorical" and self.tag is not None:
-            raise ValueError("a tag is a number, not a category")
-        if self.kind == "categorical" and self.transform != "none":
-            raise ValueError("transform is for numeric metadata")
-        return self
-
-    @model_validator(mode="after")
-    def _known_unit(self) -> Self:
-        if self.unit is None:
-            return self
-        if self.tag is not None or self.kind == "categorical":
-            raise ValueError("unit is for numeric metadata from a column or pattern; a tag is in nm already")
-        if nm_per(self.unit) is None:
-            raise ValueError(f"unit {self.unit!r} is not one of {', '.join(NM_PER_UNIT)}")
-        return self
-
-
-class TaskSpec(_Part):
-    """``[tasks.NAME]``: what is predicted."""
-
-    column: Column | None = None
-    columns: tuple[Column, ...] | None = Field(default=None, strict=False, min_length=1)
-    kind: Literal["classification", "regression"] | None = None
-    classes: tuple[str, ...] | None = Field(default=None, strict=False, min_length=2)
-    when: str | None = None
-    weights: tuple[float, ...] | None = Field(default=None, strict=False)
-    """One per output, of several columns."""
-    weight: Column | None = None
-    """A column of sample weights, instead of the dataset's own; fitting respects them, scores do not."""
-    class_weight: Literal["balanced"] | None = None
-    """``balanced``: every class weighs the same in fitting, however rare."""
-    unit: str | None = None
-
-    @property
-    def sources(self) -> tuple[Column, ...]:
-        """The columns it is read from, one or several."""
-        return self.columns or (() if self.column is None else (self.column,))
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if (self.column is None) == (self.columns is None):
-            raise ValueError("needs either column or columns")
-        if self.columns is not None and self.kind == "classification":
-            raise ValueError("several columns are a regression; give one task per class column")
-        if self.classes is not None and (self.kind == "regression" or self.columns is not None):
-            raise ValueError("classes belong to a classification")
-        if self.class_weight is not None and (self.kind == "regression" or self.columns is not None):
-            raise ValueError("class_weight belongs to a classification")
-        if self.weights is not None and len(self.weights) != len(self.sources):
-            raise ValueError(f"{len(self.weights)} weights for {len(self.sources)} columns")
-        return self
-
-
-class TablesSpec(_Part):
-    """``[tables]``: one table per part of a split made elsewhere."""
-
-    train: str
-    val: str | None = None
-    test: str | None = None
-
-
-class DatasetSpec(_Part):
+class DatasetSpec(BaseModel):
     """A whole ``dataset.toml``."""
+
+    model_config = STRICT
 
     name: str
     table: str | None = None
-    tables: TablesSpec | None = None
+    """A file; or, with ``{folder}`` in it, a sheet per folder of images, such as ``images/{folder}/labels.xlsm``."""
+    tables: PartsSpec | None = None
+    folders: PartsSpec | None = None
+    """Without a table: where in the root the class folders of each part lie."""
     sheet: str | None = None
     root: str = "."
     id: Column | None = None
@@ -194,10 +51,34 @@ class DatasetSpec(_Part):
     """A column of train / val / test; another value names a further held-out set."""
     sample: str | None = None
     """Set by the `sample` command: extraction goes on with random weights when the hub is out of reach."""
+    columns: dict[BlockName, ColumnSpec] = {}
     images: dict[ImageName, ImageSpec] = {}
     texts: dict[BlockName, TextSpec] = {}
     metadata: dict[BlockName, MetadataSpec] = {}
     tasks: dict[BlockName, TaskSpec] = {}
+
+    @property
+    def has_table(self) -> bool:
+        """Whether a table lists the rows; otherwise the images of the class folders are the rows."""
+        return self.table is not None or self.tables is not None
+
+    @property
+    def has_sheets(self) -> bool:
+        """Whether each folder of images has a sheet of its own."""
+        return self.table is not None and PLACEHOLDER in self.table
+
+    @model_validator(mode="before")
+    @classmethod
+    def _class_folders_have_files(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        if values.get("folders") is None and any(values.get(name) is not None for name in ("table", "tables")):
+            return values
+        parts = values.get("images")
+        if not isinstance(parts, Mapping) or not all(isinstance(part, Mapping) for part in parts.values()):
+            return values
+        filled = {name: part if "stack" in part else {"column": FILE, **part} for name, part in parts.items()}
+        return {"id": FILE, **values, "images": filled}
 
     @model_validator(mode="before")
     @classmethod
@@ -211,12 +92,10 @@ class DatasetSpec(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (self.table is None) == (self.tables is None):
-            raise ValueError("needs either table or [tables]")
-        if self.tables is not None and self.split is not None:
-            raise ValueError("split and [tables] both say how rows are divided: keep one")
+        self._check_rows()
         blocks = [("texts", name, text.from_filename) for name, text in self.texts.items()]
         blocks += [("metadata", name, meta.image) for name, meta in self.metadata.items()]
+        blocks += [("columns", name, column.image) for name, column in self.columns.items()]
         for part, name, block in blocks:
             if block is not None and block not in self.images:
                 raise ValueError(f"[{part}.{name}] names image block {block!r}{_known(self.images, block)}")
@@ -226,9 +105,39 @@ class DatasetSpec(_Part):
                     raise ValueError(f"[images.{name}] stacks image block {part!r}{_known(self.images, part)}")
                 if self.images[part].stack is not None:
                     raise ValueError(f"[images.{name}] stacks {part!r}, which is a stack itself; name its blocks")
-        if not self.images and any(meta.column is None for meta in self.metadata.values()):
-            raise ValueError("a metadata pattern or tag reads image files, and there is no [images.NAME]")
+        if not self.images and (self.columns or any(meta.column is None for meta in self.metadata.values())):
+            raise ValueError("a pattern or tag reads image files, and there is no [images.NAME]")
+        inputs = [("texts", name, text.column) for name, text in self.texts.items()]
+        inputs += [("metadata", name, meta.column) for name, meta in self.metadata.items()]
+        for part, name, column in inputs:
+            if column in self.columns:
+                remedy = f"read the file name in [{part}.{name}] itself"
+                raise ValueError(f"[{part}.{name}] needs [columns.{column}], which new files do not have; {remedy}")
         return self
+
+    def _check_rows(self) -> None:
+        sources = [name for name in ("table", "tables", "folders") if getattr(self, name) is not None]
+        if len(sources) > 1:
+            raise ValueError(f"{' and '.join(sources)} both say where the rows come from: keep one")
+        if self.split is not None and sources in (["tables"], ["folders"]):
+            raise ValueError(f"split and [{sources[0]}] both say how rows are divided: keep one")
+        for name in [self.table or "", *(self.tables.given.values() if self.tables else ())]:
+            if set(re.findall(r"{.*?}", name)) - ({PLACEHOLDER} if name == self.table else set()):
+                raise ValueError(f"{name!r}: only {PLACEHOLDER} can stand for a name, and only in table")
+        if not self.has_table:
+            self._check_class_folders()
+
+    def _check_class_folders(self) -> None:
+        if not self.images:
+            raise ValueError("there is neither a table nor an [images.NAME], so there are no rows; give table = …")
+        if self.folders is None and os.path.normpath(self.root) == ".":
+            raise ValueError("needs either table, [tables], or as root the folder that holds the class folders")
+        for name, image in self.images.items():
+            if image.column not in (None, FILE):
+                raise ValueError(
+                    f"[images.{name}] reads column {image.column!r}, and there is no table; give table = …, or leave "
+                    "column out where the images of class folders are the rows"
+                )
 
 
 def parse_spec(values: Mapping[str, Any], source: str) -> DatasetSpec:
@@ -273,12 +182,14 @@ def _known(names: Mapping[str, Any], wrong: str) -> str:
     return f", which is not there.{hint}" if hint else f", which is not there (there is: {', '.join(names) or 'none'})"
 
 
-_PARTS: dict[str, type[_Part]] = {
+_PARTS: dict[str, type[BaseModel]] = {
     "images": ImageSpec,
     "texts": TextSpec,
     "metadata": MetadataSpec,
     "tasks": TaskSpec,
-    "tables": TablesSpec,
+    "tables": PartsSpec,
+    "folders": PartsSpec,
+    "columns": ColumnSpec,
 }
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from store.errors import InputError
+from store.errors import InputError, did_you_mean
 
 MISSING = frozenset({"", "NA", "N/A", "n/a", "NaN", "nan", "<NA>", "NULL", "null", "#N/A"})
 """Cells that count as missing. "None" is not among them: it is a class of particle counts."""
@@ -48,6 +48,23 @@ def read_table(path: Path, sheet: str | None = None) -> pd.DataFrame:
         twice = sorted(set(table.columns[table.columns.duplicated()]))
         raise InputError(f"{path}: two columns are called {', '.join(map(repr, twice))}; rename one")
     return table
+
+
+def find_column(table: pd.DataFrame, column: str | int) -> pd.Series:
+    """Return a column by its name, or by its position counted from 0.
+
+    Raises:
+        InputError: There is no such column.
+    """
+    if isinstance(column, int):
+        if not 0 <= column < table.shape[1]:
+            raise InputError(f"there is no column {column}; the table has {table.shape[1]}, counted from 0")
+        return table.iloc[:, column]
+    if column not in table:
+        names = [str(name) for name in table.columns]
+        hint = did_you_mean(str(column), names) or f" The table has: {', '.join(names)}."
+        raise InputError(f"column {column!r} is not in the table.{hint}")
+    return table[column]
 
 
 def missing_cells(cells: pd.Series) -> NDArray[np.bool_]:

@@ -7,7 +7,8 @@ from itertools import product
 from typing import Any
 
 from store.dataset import Dataset, ImageBlock, image_block
-from store.spec import DatasetSpec, ImageSpec, parse_spec
+from store.sections import ImageSpec
+from store.spec import DatasetSpec, parse_spec
 
 Variants = dict[str, dict[str, Any]]
 """By label, the keys of ``[images.NAME]`` that a variant changes."""
@@ -70,7 +71,7 @@ def _with_images(spec: DatasetSpec, variants: Variants, shared: dict[str, Any]) 
     for text in values["texts"].values():
         if "from_filename" in text:
             text["from_filename"] = _name(text["from_filename"], first)
-    for column in values["metadata"].values():
+    for column in [*values["metadata"].values(), *values["columns"].values()]:
         if "image" in column:
             column["image"] = _name(column["image"], first)
     return parse_spec(values, "the options")
