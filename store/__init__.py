@@ -10,6 +10,7 @@ from store.exchange import export_block, import_vectors
 from store.folds import inner_folds
 from store.keys import file_key, text_key
 from store.merging import merge_groups
+from store.problems import spec_problems
 from store.reader import load_dataset, prediction_dataset
 from store.report import check_report
 from store.samples import SAMPLES, write_sample
@@ -67,6 +68,7 @@ __all__ = [
     "prediction_dataset",
     "read_column",
     "remake_split",
+    "spec_problems",
     "summary",
     "text_key",
     "view_settings",

@@ -1,16 +1,15 @@
 """The dataset spec: every key of ``dataset.toml``, its default and its meaning."""
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from store.errors import InputError, did_you_mean
+from store.problems import spec_problems
 from store.sections import (
     STRICT,
     BlockName,
@@ -56,6 +55,8 @@ class DatasetSpec(BaseModel):
     texts: dict[BlockName, TextSpec] = {}
     metadata: dict[BlockName, MetadataSpec] = {}
     tasks: dict[BlockName, TaskSpec] = {}
+    finetune: dict[str, Any] = {}
+    """``[finetune]``: the keys of `finetune.settings`, checked there."""
 
     @property
     def has_table(self) -> bool:
@@ -153,8 +154,7 @@ def parse_spec(values: Mapping[str, Any], source: str) -> DatasetSpec:
     try:
         return DatasetSpec.model_validate(values)
     except ValidationError as error:
-        problems = [_describe(e) for e in error.errors()]
-        raise InputError(f"{source}: " + "; ".join(problems)) from None
+        raise InputError(f"{source}: " + "; ".join(spec_problems(error, DatasetSpec, _PARTS))) from None
 
 
 def read_spec(path: Path) -> DatasetSpec:
@@ -191,16 +191,3 @@ _PARTS: dict[str, type[BaseModel]] = {
     "folders": PartsSpec,
     "columns": ColumnSpec,
 }
-
-
-def _describe(error: ErrorDetails) -> str:
-    *where, key = [str(part) for part in error["loc"] if part not in ("str", "int")] or [""]
-    if error["type"] == "extra_forbidden":
-        fields = (_PARTS[where[0]] if where else DatasetSpec).model_fields
-        hint = did_you_mean(key, fields) or f" Known keys: {', '.join(fields)}."
-        return f"unknown key '{'.'.join([*where, key])}'.{hint}"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "literal_error":
-        message += did_you_mean(str(error["input"]), re.findall(r"'([^']*)'", error["ctx"]["expected"])).rstrip("?")
-    shown = "" if error["type"] in ("missing", "value_error") else f" (got {error['input']!r})"
-    return f"{'.'.join([*where, key])}: {message}{shown}".removeprefix(": ")
