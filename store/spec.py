@@ -1,6 +1,7 @@
 """The dataset spec: every key of ``dataset.toml``, its default and its meaning."""
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
