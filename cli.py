@@ -5,7 +5,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import wraps
@@ -270,12 +270,21 @@ def embed(
     dataset: "Dataset", features: "FeatureStore", backbones: Sequence[str] | None, options: "Options", **how: Any
 ) -> "list[SpaceReport]":
     """Extract with the named encoders, or the built-in ones; warnings go to stderr."""
-    from extract import extract_features, make_encoders
+    from extract import make_encoders
 
     built_in = ["texture"] * bool(dataset.images) + ["ngrams"] * bool(dataset.texts)
     encoders, warnings = make_encoders(backbones or built_in, dataset, options)
     for warning in warnings:
         say(f"warning: {warning}")
+    return embed_with(encoders, dataset, features, **how)
+
+
+def embed_with(
+    encoders: "Mapping[str, Sequence[Encoder]]", dataset: "Dataset", features: "FeatureStore", **how: Any
+) -> "list[SpaceReport]":
+    """Extract with encoders by block."""
+    from extract import extract_features
+
     with progress("embedding") as update:
         reports = extract_features(dataset, encoders, features, progress=update, **how)
     say_reports(reports)
@@ -588,6 +597,39 @@ def transfer(
         held |= held_out_groups(sweep.dataset)
     entries = score_transfer(sweep, held, *open_runs(sweep))
     show_result({"entries": entries}, transfer_report(entries), as_json=as_json)
+
+
+@app.command(epilog="Example: python cli.py robustness --task morphology")
+@takes_groups
+def robustness(
+    place: Place,
+    tried: Tried,
+    view: Annotated[
+        list[str] | None, typer.Option("--view", help="A perturbation, or one strength: blur, blur:2; repeatable.")
+    ] = None,
+    weights: Weights = "pretrained",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Fitted on clean images, scored on disturbed ones: noise, blur, gamma, compression."""
+    from extract import Options, encoders_like
+    from heads import check_plain, disturbed, draw_robustness, robustness_report
+    from heads import robustness as score_robustness
+    from store import perturbation_views, with_variants
+
+    views = perturbation_views(view or [])
+    dataset, features = place.open()
+    sweep = make_sweep(dataset, features, **asdict(tried) | {"heads": tried.heads or ["linear"]})
+    check_plain(sweep)
+    variants = with_variants(dataset, views=views)
+    options = Options(weights, device=device)
+    embed_with(encoders_like(variants, sweep.matrix.spaces, sweep.matrix.provenance, options), variants, features)
+    entries = run_sweep(sweep)
+    found = score_robustness(sweep, entries, open_runs(sweep)[1], disturbed(sweep, features, views))
+    chart = dataset.folder / "runs" / "robustness.png"
+    draw_robustness(found, chart)
+    say(f"chart: {chart}")
+    show_result({"robustness": found, "chart": str(chart)}, robustness_report(found), as_json=as_json)
 
 
 @app.command(epilog="Example: python cli.py predict tem/runs/heads tem/unlabelled")

@@ -1,19 +1,18 @@
 """From pixels and text to vectors in the store."""
 
-from extract.convert import CONVERSIONS
-from extract.encoder import ENCODERS, Encoder, Options, encoder_from_space, make_encoder, make_encoders
+from extract.encoder import ENCODERS, Encoder, Options, encoder_from_space, encoders_like, make_encoder, make_encoders
 from extract.pipeline import SpaceReport, extract_features, probe_images
 from extract.report import closing_lines, spaces_report
 from extract.total import total_reports
 
 __all__ = [
-    "CONVERSIONS",
     "ENCODERS",
     "Encoder",
     "Options",
     "SpaceReport",
     "closing_lines",
     "encoder_from_space",
+    "encoders_like",
     "extract_features",
     "make_encoder",
     "make_encoders",

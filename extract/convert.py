@@ -31,7 +31,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.decode import ImageError
-from store import InputError, did_you_mean
 
 Pixels = NDArray[Any]
 Image8 = NDArray[np.uint8]
@@ -54,18 +53,15 @@ def to_8bit(pixels: Pixels, name: str) -> Image8:
 
     Args:
         pixels: uint8, uint16 or float32, (h, w) or (h, w, 3). uint8 is returned as it is.
-        name: One of `CONVERSIONS`.
+        name: One of `store.CONVERSIONS`.
 
     Returns:
         uint8, same shape.
 
     Raises:
-        InputError: There is no conversion of that name.
         ImageError: The conversion is not defined for these values; the message says what to do.
     """
-    if name not in CONVERSIONS:
-        raise InputError(f"convert {name!r} is not one of {', '.join(CONVERSIONS)}.{did_you_mean(name, CONVERSIONS)}")
-    return pixels if pixels.dtype == np.uint8 else CONVERSIONS[name](pixels)
+    return pixels if pixels.dtype == np.uint8 else FUNCTIONS[name](pixels)
 
 
 def _none(pixels: Pixels) -> Image8:
@@ -209,7 +205,7 @@ def _with_clahe(convert: Callable[[Pixels], Image8]) -> Callable[[Pixels], Image
     return equalised
 
 
-CONVERSIONS: dict[str, Callable[[Pixels], Image8]] = {
+FUNCTIONS: dict[str, Callable[[Pixels], Image8]] = {
     "none": _none,
     "fixed": _through(_fixed_window),
     "linear": _through(_range),

@@ -157,6 +157,30 @@ def make_encoders(
     return encoders, warnings
 
 
+def encoders_like(
+    dataset: Dataset, spaces: Mapping[str, FeatureSpace], provenance: Mapping[str, Any], options: Options | None = None
+) -> dict[str, list[Encoder]]:
+    """Return the encoders of stored spaces for variants of their image blocks, which are seen otherwise.
+
+    Args:
+        dataset: Of variants (`store.with_variants`): ``bf.log`` and ``bf.sqrt``, or ``bf`` itself.
+        spaces: By name in the dataset without variants: ``image:bf@texture``.
+        provenance: By name, as `encoder_from_space` takes it.
+        options: Device and engine; and weights, where they have moved since.
+
+    Returns:
+        Encoders by block; each network is loaded once per space.
+    """
+    encoders: dict[str, list[Encoder]] = {}
+    for name, space in spaces.items():
+        source = name.partition("@")[0].removeprefix("image:")
+        blocks = [b for b in dataset.images.values() if b.name == source or b.name.startswith(f"{source}.")]
+        seen = [replace(space, **view_settings(block)) for block in blocks]
+        for block, encoder in zip(blocks, _encoders_of(seen, provenance.get(name), options), strict=True):
+            encoders.setdefault(f"image:{block.name}", []).append(encoder)
+    return encoders
+
+
 def encoder_from_space(
     space: FeatureSpace, provenance: Mapping[str, Any] | None = None, options: Options | None = None
 ) -> Encoder:
@@ -171,17 +195,30 @@ def encoder_from_space(
         StoreError: What can be loaded differs from the space; the message names the fields.
         InputError: As `make_encoder`.
     """
+    return _encoders_of([space], provenance, options)[0]
+
+
+def _encoders_of(
+    spaces: Sequence[FeatureSpace], provenance: Mapping[str, Any] | None, options: Options | None
+) -> list[Encoder]:
+    """Return the encoders of spaces that differ only in how images are seen; see `encoder_from_space`."""
+    if not spaces:
+        return []
     recorded = dict(provenance or {})
     options = options or Options()
     if options.weights == "pretrained":
         options = replace(options, weights=recorded.get("weights", "pretrained"), seed=recorded.get("seed", 0))
-    options = replace(options, precision=space.precision)
-    if space.encoder in ENCODERS:
-        encoder = _built_in(space.encoder, _block_of(space))
+    first = spaces[0]
+    if first.encoder in ENCODERS:
+        encoders = [_built_in(space.encoder, _block_of(space)) for space in spaces]
     else:
-        name = recorded.get("name", space.encoder)
-        encoder = _Loaded(name, space.modality, options).encoder_of(space)
-    encoder = _stored_as(space.dtype, encoder)
+        options = replace(options, precision=first.precision)
+        loaded = _Loaded(recorded.get("name", first.encoder), first.modality, options)
+        encoders = [loaded.encoder_of(space) for space in spaces]
+    return [_checked(_stored_as(first.dtype, encoder), space) for encoder, space in zip(encoders, spaces, strict=True)]
+
+
+def _checked(encoder: Encoder, space: FeatureSpace) -> Encoder:
     if found := encoder.space.differences(space):
         raise StoreError(
             f"encoder '{space.encoder}' is not the one these vectors came from: {'; '.join(found)}. Give its weights "

@@ -4,7 +4,7 @@ from heads.audit import audit_labels, audit_leaks
 from heads.bundle import Bundle
 from heads.bundle_folder import load_bundle
 from heads.calibration import Calibration
-from heads.chart import draw_scores
+from heads.chart import draw_robustness, draw_scores
 from heads.comparison import compare_blocks, compare_entries, gain_words
 from heads.curve import learning_curves
 from heads.gap import group_gap
@@ -16,7 +16,8 @@ from heads.output import write_predictions
 from heads.predictions import Predictions
 from heads.refit import fit_bundle
 from heads.registry import HEADS
-from heads.report import audit_report, curve_report, entries_report, transfer_report
+from heads.report import audit_report, curve_report, entries_report, robustness_report, transfer_report
+from heads.robustness import check_plain, disturbed, robustness
 from heads.sweep import Sweep, check_names
 from heads.transfer import held_out_groups, held_out_values, transfer
 
@@ -37,9 +38,12 @@ __all__ = [
     "best",
     "calibration_of",
     "check_names",
+    "check_plain",
     "compare_blocks",
     "compare_entries",
     "curve_report",
+    "disturbed",
+    "draw_robustness",
     "draw_scores",
     "entries_report",
     "fit_bundle",
@@ -52,6 +56,8 @@ __all__ = [
     "load_bundle",
     "load_matrix",
     "ranked",
+    "robustness",
+    "robustness_report",
     "table",
     "write_predictions",
     "transfer",

@@ -1,6 +1,6 @@
-"""One picture of a leaderboard: each task's best score per block combination, beside the baseline."""
+"""Pictures of results: scores per block combination beside the baseline, and scores against disturbance."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from heads.registry import PRIOR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito 2008, "Color universal design": told apart with any kind of colour vision
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
@@ -27,9 +28,6 @@ def draw_scores(entries: Iterable[Entry], path: Path) -> None:
         entries: What `Sweep.run` gave.
         path: A PNG file.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     tasks: dict[str, list[Entry]] = {}
     for entry in ranked(entries):
         tasks.setdefault(entry["task"], []).append(entry)
@@ -40,8 +38,7 @@ def draw_scores(entries: Iterable[Entry], path: Path) -> None:
     n_columns = min(PANELS_PER_ROW, len(bars))
     n_lines = -(-len(bars) // n_columns)
     height = max(len(found) for found in bars.values())
-    figure = Figure(figsize=(4.6 * n_columns, n_lines * (1.2 + 0.42 * height)), layout="constrained", dpi=150)
-    FigureCanvasAgg(figure)
+    figure = _figure((4.6 * n_columns, n_lines * (1.2 + 0.42 * height)))
     panels = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
     for axes, (task, found) in zip(panels, bars.items(), strict=False):
         _draw(axes, task, found, colours)
@@ -50,6 +47,60 @@ def draw_scores(entries: Iterable[Entry], path: Path) -> None:
     figure.suptitle("Scores with 95 % intervals; dashed: without features", fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
+
+
+def draw_robustness(found: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the score against the strength of each perturbation, one line of panels per task.
+
+    Args:
+        found: What `robustness` gave; each is a line with its interval, its clean score dotted, the baseline dashed.
+        path: A PNG file.
+    """
+    tasks = list(dict.fromkeys(one["task"] for one in found))
+    kinds = list(dict.fromkeys(point["perturbation"] for one in found for point in one["points"]))
+    figure = _figure((2.6 * len(kinds) + 1.0, 2.5 * len(tasks) + 0.5))
+    panels = figure.subplots(len(tasks), len(kinds), squeeze=False, sharey="row")
+    for line, task in zip(panels, tasks, strict=True):
+        here = [one for one in found if one["task"] == task]
+        for axes, kind in zip(line, kinds, strict=True):
+            _draw_strengths(axes, kind, here)
+        line[0].set_ylabel(f"{task}: {here[0]['metric']}", fontsize=8)
+        line[0].legend(fontsize=6, frameon=False)
+    figure.suptitle("Scores on disturbed images; dotted: clean, dashed: without features", fontsize=10)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def _draw_strengths(axes: "Axes", kind: str, found: Sequence[Mapping[str, Any]]) -> None:
+    for i, one in enumerate(found):
+        colour = COLOURS[i % len(COLOURS)]
+        points = sorted((p for p in one["points"] if p["perturbation"] == kind), key=lambda p: float(p["strength"]))
+        x, scores = [point["strength"] for point in points], [point["score"] for point in points]
+        ends = (_numbers(scores, "low"), _numbers(scores, "high"))
+        axes.plot(x, _numbers(scores, "value"), "o-", color=colour, label=" + ".join(one["blocks"]), markersize=3)
+        axes.vlines(x, *ends, color=colour, linewidth=1)
+        axes.axhline(one["clean"]["value"], color=colour, linestyle=":", linewidth=1)
+        axes.axhline(one["baseline"], color="black", linestyle="--", linewidth=1)
+    axes.set_title(kind, fontsize=9, loc="left")
+    axes.set_xticks(sorted({p["strength"] for one in found for p in one["points"] if p["perturbation"] == kind}))
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("strength", fontsize=8)
+
+
+def _numbers(scores: Sequence[Mapping[str, float | None]], name: str) -> list[float]:
+    """Return the values or one end of the intervals, NaN where there is none."""
+    return [float("nan") if (value := score[name]) is None else value for score in scores]
+
+
+def _figure(size_inches: tuple[float, float]) -> "Figure":
+    """Return a figure that needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size_inches, layout="constrained", dpi=150)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _bars(ranked_entries: Sequence[Entry]) -> list[Entry]:

@@ -13,6 +13,7 @@ from store import (
     Dataset,
     FeatureSpace,
     FeatureStore,
+    Hashes,
     InputError,
     MetadataColumn,
     StoreError,
@@ -87,7 +88,12 @@ def load_matrix(dataset: Dataset, store: FeatureStore, *, backbones: Sequence[st
 
 
 def load_matrix_like(
-    dataset: Dataset, store: FeatureStore, *, spaces: Mapping[str, FeatureSpace], columns: Sequence[str]
+    dataset: Dataset,
+    store: FeatureStore,
+    *,
+    spaces: Mapping[str, FeatureSpace],
+    columns: Sequence[str],
+    hashes: Hashes | None = None,
 ) -> FeatureMatrix:
     """Return the matrix that a fitted model expects: the same blocks, spaces and metadata columns.
 
@@ -98,12 +104,13 @@ def load_matrix_like(
         store: Holds the vectors of every row that has content.
         spaces: The space of each block.
         columns: Names of the metadata columns.
+        hashes: What `hash_files` gave, to read each file once for several matrices.
 
     Raises:
         InputError: The dataset has no such block or column, or rows are not extracted yet.
     """
     blocks = {name: find_block(dataset, name.split("@")[0]) for name in spaces}
-    hashes = hash_files(blocks.values())
+    hashes = hash_files(blocks.values()) if hashes is None else hashes
     vectors = {name: _read(store, space, blocks[name].keys(hashes), where=name) for name, space in spaces.items()}
     return _assemble(dataset, vectors, spaces, store, columns=columns)
 

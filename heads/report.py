@@ -50,9 +50,19 @@ def curve_report(curves: Iterable[Mapping[str, Any]]) -> list[Section]:
     return [_curve_section(curve) for curve in curves]
 
 
+def robustness_report(found: Iterable[Mapping[str, Any]]) -> list[Section]:
+    """Return the score under each perturbation beside the clean one."""
+    return [_robustness_section(one) for one in found]
+
+
 def interval(found: Mapping[str, Any]) -> str:
     """Return a score with its interval for people."""
     return f"{number(found['value'])} [{number(found['low'])}, {number(found['high'])}]"
+
+
+def signed(gap: Mapping[str, Any]) -> str:
+    """Return a paired difference with its interval for people."""
+    return "-" if gap["low"] is None else f"{gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
 
 
 def number(value: float | None) -> str:
@@ -96,6 +106,17 @@ def _transfer_section(task: str, entry: Entry) -> Section:
     ]
     line = f"  all together: {interval(entry['metrics'][entry['headline']])}; {entry['verdict']}"
     return Section(f"{task}: {' + '.join(entry['blocks'])}, {entry['head']}", columns, cells, [line, ""])
+
+
+def _robustness_section(found: Mapping[str, Any]) -> Section:
+    columns = ["seen", found["metric"], "better than clean by", "verdict"]
+    cells = [
+        [point["view"], interval(point["score"]), signed(point["difference"]), point["verdict"]]
+        for point in found["points"]
+    ]
+    lines = [f"{found['words']}; without features {number(found['baseline'])}"]
+    title = f"{found['task']}: {' + '.join(found['blocks'])}, {found['head']}"
+    return Section(title, columns, [["clean", interval(found["clean"]), "", ""], *cells], [f"  {lines[0]}", ""])
 
 
 def _curve_section(curve: Mapping[str, Any]) -> Section:

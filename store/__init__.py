@@ -4,7 +4,7 @@ from store.blocks import BlockSpace, block_names, block_spaces, find_block
 from store.check import PROBLEMS, Problem, check_dataset
 from store.column import read_column
 from store.counts import summary
-from store.dataset import Dataset, ImageBlock, ImageRef, MetadataColumn, TextBlock, hash_files
+from store.dataset import Dataset, Hashes, ImageBlock, ImageRef, MetadataColumn, TextBlock, hash_files
 from store.errors import InputError, StoreError, did_you_mean
 from store.exchange import export_block, import_vectors
 from store.folds import inner_folds
@@ -21,15 +21,26 @@ from store.split import Split, is_fitting, make_split, open_split, remake_split
 from store.task import Task
 from store.variants import with_variants
 from store.vectors.features import FeatureStore
-from store.view import PERTURBATIONS, check_view, is_one_crop, n_tiles, parse_view, view_settings
+from store.view import (
+    CONVERSIONS,
+    PERTURBATIONS,
+    check_view,
+    is_one_crop,
+    n_tiles,
+    parse_view,
+    perturbation_views,
+    view_settings,
+)
 
 __all__ = [
     "BlockSpace",
+    "CONVERSIONS",
     "Crop",
     "Dataset",
     "DatasetSpec",
     "FeatureSpace",
     "FeatureStore",
+    "Hashes",
     "INFO_BAR",
     "ImageBlock",
     "ImageRef",
@@ -65,6 +76,7 @@ __all__ = [
     "open_split",
     "parse_spec",
     "parse_view",
+    "perturbation_views",
     "prediction_dataset",
     "read_column",
     "remake_split",

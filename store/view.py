@@ -1,11 +1,11 @@
 """Views: what of an image's pixels an encoder sees, by the words that a spec and the command line use."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from store.errors import did_you_mean
+from store.errors import InputError, did_you_mean
 
 VIEW_FIELDS = ("convert", "crop_bottom_px", "view", "tiles", "tile_px", "pool", "turns", "stack")
 """What an image block and a feature space have in common; a space holds a block's vectors exactly if all are equal."""
@@ -24,29 +24,85 @@ class Perturbation:
         low, high: The least and the greatest strength.
         neutral: The strength that changes nothing; None where every strength does.
         meaning: What the strength is.
+        grid: What `robustness` tries, mild to severe.
     """
 
     low: float
     high: float
     neutral: float | None
     meaning: str
+    grid: tuple[float, ...]
 
 
 PERTURBATIONS: dict[str, Perturbation] = {
-    "gaussian_noise": Perturbation(0, 1, 0, "standard deviation, as a part of full scale"),
-    "poisson_noise": Perturbation(0, 1, 0, "relative noise of a white pixel: white is 1 / strength² electrons"),
-    "blur": Perturbation(0, 100, 0, "standard deviation of a Gaussian, in px of the file"),
-    "gamma": Perturbation(0.1, 10, 1, "exponent: below 1 brighter, above 1 darker"),
-    "jpeg": Perturbation(1, 100, None, "quality, as libjpeg counts"),
-    "png": Perturbation(1, 8, 8, "bits per channel that are kept; PNG itself loses nothing"),
+    "gaussian_noise": Perturbation(0, 1, 0, "standard deviation, as a part of full scale", (0.02, 0.05, 0.1, 0.2)),
+    "poisson_noise": Perturbation(
+        0, 1, 0, "relative noise of a white pixel: white is 1 / strength² electrons", (0.05, 0.1, 0.2, 0.4)
+    ),
+    "blur": Perturbation(0, 100, 0, "standard deviation of a Gaussian, in px of the file", (0.5, 1, 2, 4)),
+    "gamma": Perturbation(0.1, 10, 1, "exponent: below 1 brighter, above 1 darker", (0.5, 0.7, 1.4, 2)),
+    "jpeg": Perturbation(1, 100, None, "quality, as libjpeg counts", (90, 50, 20, 10)),
+    "png": Perturbation(1, 8, 8, "bits per channel that are kept; PNG itself loses nothing", (8,)),
 }
 _WHOLE = ("jpeg", "png")
+
+CONVERSIONS: dict[str, str] = {
+    "none": "refuses more than 8 bits",
+    "fixed": "full scale",
+    "linear": "minimum to maximum",
+    "percentile_stretch": "2nd to 98th percentile",
+    "percentile_clip": "0.175th to 99.825th percentile",
+    "gamma": "full scale, then gamma 2.2",
+    "log": "logarithm, from 0 to the maximum",
+    "sqrt": "square root, from 0 to the maximum",
+    "imagej": "ImageJ's Auto",
+    "linear+gamma": "minimum to maximum, then gamma 2.2",
+    "linear+clahe": "minimum to maximum, then CLAHE",
+    "percentile_clip+gamma": "0.175th to 99.825th percentile, then gamma 2.2",
+    "percentile_clip+gamma+clahe": "0.175th to 99.825th percentile, then gamma 2.2 and CLAHE",
+}
+"""How more than 8 bits become 8; the formulas are in docs/pixels.md."""
 
 
 def parse_view(view: str) -> tuple[str, float]:
     """Return kind and strength of a checked view: ``("gaussian_noise", 0.1)``; 0 for one without a strength."""
     kind, _, strength = view.partition(":")
     return kind, float(strength or 0)
+
+
+def check_convert(name: str) -> str:
+    """Return a conversion's name.
+
+    Raises:
+        ValueError: There is no such conversion.
+    """
+    if name not in CONVERSIONS:
+        raise ValueError(
+            f"convert {name!r} is not one of {', '.join(CONVERSIONS)}.{did_you_mean(name, list(CONVERSIONS))}"
+        )
+    return name
+
+
+def perturbation_views(words: Sequence[str]) -> list[str]:
+    """Return the views of perturbations, each once.
+
+    Args:
+        words: Perturbations, each for its whole grid, or views such as ``blur:2``; every perturbation by default.
+
+    Raises:
+        InputError: A word is neither.
+    """
+    found: list[str] = []
+    for word in words or PERTURBATIONS:
+        kind = word.partition(":")[0]
+        if kind not in PERTURBATIONS:
+            hint = did_you_mean(kind, list(PERTURBATIONS))
+            raise InputError(f"{word!r} is no perturbation.{hint} Expected one of {', '.join(PERTURBATIONS)}")
+        try:
+            found += [check_view(word)] if ":" in word else [f"{kind}:{one:.12g}" for one in PERTURBATIONS[kind].grid]
+        except ValueError as error:
+            raise InputError(str(error)) from None
+    return list(dict.fromkeys(found))
 
 
 def check_view(text: str) -> str:

@@ -476,3 +476,27 @@ def test_curve_says_whether_more_labels_would_help(make_dataset: Make) -> None:
     assert found["self_training"]["n_unlabelled"] == 1
     words = run("curve", "--data", spec, "--blocks", "image").stdout
     assert found["words"] in words and "self-trained" in words
+
+
+def test_robustness_embeds_what_is_missing_and_scores_held_out_rows_disturbed(make_dataset: Make) -> None:
+    spec = make_dataset()
+    run("extract", "--data", spec, "--backbone", "texture", "--turns", "none")
+    words = ["robustness", "--data", spec, "--blocks", "image", "--view", "png", "--view", "gaussian_noise:0.5"]
+    document = run_json(*words)
+    [found] = document["robustness"]
+    png, noise = found["points"]
+    assert (png["view"], png["verdict"], png["difference"]["value"]) == ("png:8", "no change", 0)
+    assert found["clean"]["value"] == 1 and noise["score"]["value"] < 1 and noise["verdict"].startswith("worse")
+    assert document["chart"].endswith("robustness.png") and Path(document["chart"]).exists()
+    result = run(*words)
+    assert "0 embedded, 24 present" in result.stderr and "no change under png:8" in result.stdout
+    run("robustness", "--data", spec, "--view", "blurr", code=2)
+    entries = run_json("heads", "--data", spec, "--head", "linear")["entries"]
+    assert not any("png" in block for entry in entries for block in entry["blocks"])  # clean vectors alone are swept
+
+
+def test_a_conversion_that_does_not_exist_is_named_whatever_is_stored(make_dataset: Make) -> None:
+    spec = make_dataset()
+    run("extract", "--data", spec, "--backbone", "texture")
+    result = run("heads", "--data", spec, "--convert", "lgo", code=2)
+    assert "convert 'lgo' is not one of" in result.stderr and "Did you mean 'log'?" in result.stderr

@@ -31,7 +31,7 @@ from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from extract.convert import CONVERSIONS, to_8bit
+from extract.convert import FUNCTIONS, to_8bit
 from extract.decode import read_image
 from extract.resize import resize_rgb
 
@@ -143,7 +143,7 @@ def conversions(rounds: int) -> dict[str, float]:
     """Return milliseconds per conversion of one 16-bit image of 1024 px."""
     image = scene(1024, 1024, np.random.default_rng(0))[..., 0].astype(np.uint16) * 16 + 7
     found = {}
-    for name in CONVERSIONS:
+    for name in FUNCTIONS:
         if name != "none":
             to_8bit(image, name)
             starts = [(time.process_time(), to_8bit(image, name), time.process_time()) for _ in range(rounds)]

@@ -20,9 +20,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from extract import CONVERSIONS, Options, extract_features, make_encoders
+from extract import Options, extract_features, make_encoders
 from extract.decode import read_image
-from store import Dataset, FeatureStore, hash_files, load_dataset, with_variants
+from store import CONVERSIONS, Dataset, FeatureStore, hash_files, load_dataset, with_variants
 
 NAMES = [name for name in CONVERSIONS if name != "none"]
 

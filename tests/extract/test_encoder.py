@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from extract import encoder, weights
-from extract.encoder import ENCODERS, Options, encoder_from_space, make_encoder, modality_of
-from store import ImageBlock, InputError, StoreError, TextBlock
+from extract.encoder import ENCODERS, Options, encoder_from_space, encoders_like, make_encoder, modality_of
+from store import Dataset, ImageBlock, InputError, StoreError, TextBlock, parse_spec
 
 IMAGES = ImageBlock("bf", (), "percentile_clip", 3)
 TEXTS = TextBlock("notes", ())
@@ -95,6 +95,25 @@ def test_other_weights_than_the_spaces_are_refused() -> None:
     made = make_encoder("test_resnet", IMAGES, RANDOM)
     with pytest.raises(StoreError, match="weights_digest"):
         encoder_from_space(made.space, {"name": "test_resnet", "weights": "random", "seed": 1})
+
+
+@pytest.mark.parametrize("name", ["texture", "test_resnet"])
+def test_variants_get_the_encoder_of_the_block_they_came_from(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_encoder(name, IMAGES, replace(RANDOM, seed=5))
+    seen = {"bf.blur-2": "blur:2", "bf.png-8": "png:8", "fl.blur-2": "blur:2"}
+    images = {name: ImageBlock(name, (), "percentile_clip", 3, view=view) for name, view in seen.items()}
+    parsed = parse_spec({"name": "n", "table": "t.csv"}, "made")
+    data = Dataset(parsed, Path(), np.array(["r0"]), None, images, {}, {}, {}, None)
+    loads: list[object] = []
+    real = encoder._Loaded
+    monkeypatch.setattr(encoder, "_Loaded", lambda *args: loads.append(args) or real(*args))  # type: ignore[func-returns-value]
+    full = f"image:bf@{name}"
+    found = encoders_like(data, {full: made.space}, {full: getattr(made, "provenance", None)}, Options(device="cpu"))
+    assert {block: one.space for block, [one] in found.items()} == {
+        "image:bf.blur-2": replace(made.space, view="blur:2"),
+        "image:bf.png-8": replace(made.space, view="png:8"),
+    }
+    assert len(loads) == (name == "test_resnet")  # once for both
 
 
 def test_sample_goes_on_with_random_weights_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

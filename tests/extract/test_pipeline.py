@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from extract import lane, pipeline
-from extract.convert import CONVERSIONS
 from extract.encoder import Options, make_encoder, make_encoders
 from extract.pipeline import extract_features, probe_images
 from store import (
+    CONVERSIONS,
     Dataset,
     FeatureSpace,
     FeatureStore,

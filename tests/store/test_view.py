@@ -3,7 +3,7 @@ import re
 import pytest
 
 from store import InputError, parse_spec
-from store.view import PERTURBATIONS, check_tiles, check_view, parse_view
+from store.view import PERTURBATIONS, check_tiles, check_view, parse_view, perturbation_views
 
 SPEC = {"name": "x", "table": "t.csv"}
 
@@ -81,3 +81,22 @@ def test_a_stack_that_cannot_be_is_refused(stack: dict[str, object], message: st
 
 def test_tiles_have_one_spelling() -> None:
     assert [check_tiles(text) for text in ("2x3", "02x03", "2 x 3", "2×3")] == ["2x3"] * 4
+
+
+def test_perturbations_are_asked_for_whole_or_by_strength() -> None:
+    assert perturbation_views(["blur:2", "png", "blur"]) == ["blur:2", "png:8", "blur:0.5", "blur:1", "blur:4"]
+    every = perturbation_views([])
+    assert {view.partition(":")[0] for view in every} == set(PERTURBATIONS)
+    assert every == [check_view(view) for view in every]
+    with pytest.raises(InputError, match=r"'blurr:2' is no perturbation\. Did you mean 'blur'"):
+        perturbation_views(["blurr:2"])
+    with pytest.raises(InputError, match="'fourier' is no perturbation"):
+        perturbation_views(["fourier"])
+    with pytest.raises(InputError, match="the strength of view 'jpeg:300' is to be whole, from 1 to 100"):
+        perturbation_views(["jpeg:300"])
+
+
+def test_an_unknown_conversion_gets_the_nearest() -> None:
+    values = {"name": "n", "table": "t.csv", "images": {"bf": {"column": "file", "convert": "linaer"}}}
+    with pytest.raises(InputError, match=r"convert 'linaer' is not one of none, fixed, .* Did you mean 'linear'\?"):
+        parse_spec(values, "dataset.toml")
