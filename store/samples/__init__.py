@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from store.errors import InputError, did_you_mean
-from store.samples import tem
+from store.samples import powder, tem
 from store.samples.files import Progress, write_text
 
 __all__ = ["SAMPLES", "Sample", "write_sample"]
@@ -30,6 +30,7 @@ class Sample(NamedTuple):
 
 SAMPLES: Mapping[str, Sample] = {
     "tem": Sample(tem.N_ROWS, tem.SUMMARY, tem.DATASET_TOML, tem.write_tem),
+    "powder": Sample(powder.N_ROWS, powder.SUMMARY, powder.DATASET_TOML, powder.write_powder),
 }
 
 
