@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from extract import Encoder, Options, SpaceReport
     from heads import Bundle, Leaderboard, Predictions, Sweep
-    from store import Dataset, FeatureStore, Problem, Section
+    from store import Dataset, FeatureStore, Problem, Section, SlurmJob
 
 ROWS_LEFT_OUT = 3
 ROWS_AT_ONCE = 4096
@@ -159,6 +159,18 @@ class Tried:
     blocks: Blocks = None
     heads: Heads = None
     seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What SLURM is asked for."""
+
+    partition: Annotated[str | None, typer.Option("--partition", help="SLURM's partition.")] = None
+    time: Annotated[str | None, typer.Option("--time", help="SLURM's time limit, such as 02:00:00.")] = None
+    cpus: Annotated[int | None, typer.Option("--cpus", min=1, help="Cores of a job, and its threads.")] = None
+    gpus: Annotated[int, typer.Option("--gpus", min=0, help="GPUs of a job; finetune runs a process on each.")] = 0
+    memory: Annotated[str | None, typer.Option("--memory", help="Memory of a job, such as 16G.")] = None
+    extra: Annotated[list[str] | None, typer.Option("--sbatch", help="Passed on, such as --account=x.")] = None
 
 
 def takes_groups(body: "Callable[..., None]") -> "Callable[..., None]":
@@ -438,6 +450,32 @@ def check_rows(problems: "Sequence[Problem]", unreadable: Sequence[tuple[str, st
     return rows
 
 
+def parse_words(command: str, words: Sequence[str]) -> dict[str, Any]:
+    """Return what a command would make of these words; what it would not take, it refuses here."""
+    group: Any = typer.main.get_command(app)
+    found: dict[str, Any] = group.commands[command].make_context(command, list(words)).params
+    return found
+
+
+def write_job(
+    path: Path, job: "SlurmJob", words: Sequence[str], *, tasks: Sequence[str], n_jobs: int | None, grid: Sequence[str]
+) -> int:
+    """Write a SLURM script once its words are known to be right; return the number of jobs in it."""
+    from heads import check_names
+    from store import array_words, batch_script, load_dataset, write_script
+
+    of_tasks = [word for task in tasks for word in ("--task", task)]
+    params = parse_words(job.command, [*words, *of_tasks])
+    dataset = load_dataset(find_spec(params.get("data")))
+    check_names("task", tasks, dataset.tasks)
+    parts = array_words(job.command, n_jobs, tasks=tasks or list(dataset.tasks), grid=grid, params=params)
+    words = words if parts and job.command == "heads" else [*words, *of_tasks]
+    parse_words(job.command, [*words, *(parts[0] if parts else [])])
+    program = [sys.executable, str(Path(__file__).resolve()), job.command, *words]
+    write_script(path, batch_script(job, program, parts))
+    return max(1, len(parts))
+
+
 def run_demo(folder: Path) -> None:
     """Run every command once on the built-in sample, and name the files it wrote."""
     from extract import Options
@@ -502,15 +540,19 @@ def extract(
     dtype: DType = "float32",
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows per forward pass.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try files again that failed before.")] = False,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Only the I-th of N parts, told apart by content.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Embed every image and text that the feature store lacks, each once."""
-    from extract import Options, spaces_report
+    from extract import Options, Shard, spaces_report
 
+    part = Shard.parse(shard) if shard else None
     dataset, features = place.open(**asdict(seen))
     is_sample = dataset.spec.sample is not None
     options = Options(weights, seed, device, precision=precision, dtype=dtype, fallback_random=is_sample)
-    reports = embed(dataset, features, backbone, options, batch_size=batch_size, retry=retry)
+    reports = embed(dataset, features, backbone, options, batch_size=batch_size, retry=retry, shard=part)
     show_result({"spaces": [asdict(report) for report in reports]}, spaces_report(reports), as_json=as_json)
     raise typer.Exit(ROWS_LEFT_OUT if any(report.failed for report in reports) else 0)
 
@@ -753,6 +795,40 @@ def store_import(
         show({"name": found.name, "fingerprint": found.fingerprint, "rows": n_rows})
     else:
         print(f"{n_rows} vectors stored in {found.name} ({found.fingerprint[:12]})")
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog="Example: python cli.py slurm extract --backbone efficientnet_b0 --array 8 --cpus 4 --submit",
+)
+@takes_groups
+def slurm(
+    command: Annotated[Literal["extract", "heads", "finetune"], typer.Argument(help="What SLURM is to run.")],
+    asked: Asked,
+    words: Annotated[list[str] | None, typer.Argument(help="The command's own options, such as --backbone x.")] = None,
+    task: Tasks = None,
+    array: Annotated[
+        int | None, typer.Option("--array", min=1, help="Jobs: extract does a shard in each, heads a task.")
+    ] = None,
+    grid: Annotated[
+        list[str] | None, typer.Option("--grid", help="For finetune: lr=1e-3,1e-4; repeatable, a job per combination.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The script. Default: slurm-COMMAND.sh.")] = None,
+    submit: Annotated[bool, typer.Option("--submit", help="Hand the script to sbatch.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write, and submit, a batch script for SLURM: one command, or an array of shards, tasks or settings."""
+    from store import SlurmJob, submit_script
+
+    job = SlurmJob(command, Path.cwd(), **asdict(asked))
+    path = out or Path(f"slurm-{command}.sh")
+    n_jobs = write_job(path, job, words or [], tasks=task or [], n_jobs=array, grid=grid or [])
+    job_id = submit_script(path) if submit else None
+    if as_json:
+        show({"script": str(path), "jobs": n_jobs, "job_id": job_id})
+    else:
+        jobs = "1 job" if n_jobs == 1 else f"an array of {n_jobs} jobs"
+        print(f"{path}: {jobs}" + (f", submitted as {job_id}" if job_id else f"; run: sbatch {path}"))
 
 
 @app.command(epilog="Example: python cli.py finetune")

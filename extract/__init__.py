@@ -3,12 +3,14 @@
 from extract.encoder import ENCODERS, Encoder, Options, encoder_from_space, encoders_like, make_encoder, make_encoders
 from extract.pipeline import SpaceReport, extract_features, probe_images
 from extract.report import closing_lines, spaces_report
+from extract.shard import Shard
 from extract.total import total_reports
 
 __all__ = [
     "ENCODERS",
     "Encoder",
     "Options",
+    "Shard",
     "SpaceReport",
     "closing_lines",
     "encoder_from_space",

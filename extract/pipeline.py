@@ -9,23 +9,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from extract.decode import ImageError, read_image
 from extract.encoder import Encoder
 from extract.lane import IN_FLIGHT, Clock, Lane
+from extract.shard import Shard
 from extract.view import render
 from store import (
     Dataset,
     FeatureStore,
+    Hashes,
     ImageBlock,
     ImageRef,
     StoreError,
     find_block,
     hash_files,
+    text_key,
     view_settings,
 )
 
@@ -83,7 +86,7 @@ class Want:
     """One block and one encoder: what is reported."""
 
     block: str
-    ids: NDArray[np.str_]
+    ids: Sequence[str]
     items: Sequence[Any]
     keys: Sequence[str | None]
     lane: Lane
@@ -102,6 +105,7 @@ def extract_features(
     *,
     batch_size: int | None = None,
     retry: bool = False,
+    shard: Shard | None = None,
     progress: Progress | None = None,
 ) -> list[SpaceReport]:
     """Embed whatever the store lacks.
@@ -114,6 +118,7 @@ def extract_features(
         store: Where the vectors go.
         batch_size: Rows per forward pass; by default what suits the encoder. Halved when memory runs out.
         retry: Try again what failed in an earlier run.
+        shard: Only the rows that belong to this part; the reports count no others.
         progress: Called after each item.
 
     Returns:
@@ -129,7 +134,7 @@ def extract_features(
     hashes = hash_files(find_block(dataset, block) for block in encoders)
     with _workers(IN_FLIGHT) as workers:
         for block, chosen in encoders.items():
-            items, keys = _items(dataset, block), find_block(dataset, block).keys(hashes)
+            ids, items, keys = _rows(dataset, block, hashes, shard)
             known = [key for key in keys if key is not None]
             for encoder in chosen:
                 clock = clocks[encoder.space.modality]
@@ -137,7 +142,7 @@ def extract_features(
                 lane = lanes.setdefault(encoder.space.fingerprint, lane)
                 claimed = set(store.missing(encoder.space, known, retry=retry)) - lane.missing
                 lane.missing |= claimed
-                wants.append(Want(block, dataset.ids, items, keys, lane, claimed))
+                wants.append(Want(block, ids, items, keys, lane, claimed))
         seconds = _run(wants, list(lanes.values()), progress)
     return [_report(want, store, clocks, seconds) for want in wants]
 
@@ -157,6 +162,22 @@ def probe_images(dataset: Dataset, *, progress: Progress | None = None) -> list[
         for row_id, refs in zip(dataset.ids, block.sources, strict=True)
         if refs is not None and (reason := reasons[name, refs]) is not None
     ]
+
+
+def _rows(
+    dataset: Dataset, block: str, hashes: Hashes, shard: Shard | None
+) -> tuple[Sequence[str], Sequence[Any], Sequence[str | None]]:
+    """Return ids, files or texts (None where a row has none), and keys of a block's rows; of a shard, only its own.
+
+    A row that cannot be read has no key; its id decides.
+    """
+    found = find_block(dataset, block)
+    ids, items = dataset.ids.tolist(), found.sources if isinstance(found, ImageBlock) else found.texts
+    keys = found.keys(hashes)
+    if shard is None:
+        return ids, items, keys
+    held = [shard.holds(key or text_key(row)) for row, key in zip(ids, keys, strict=True)]
+    return list(compress(ids, held)), list(compress(items, held)), list(compress(keys, held))
 
 
 # --- the two passes ---
@@ -356,12 +377,6 @@ def _probe(refs: Sources, block: ImageBlock) -> str | None:
 # --- what is reported ---
 
 
-def _items(dataset: Dataset, block: str) -> Sequence[Any]:
-    """Return the files or texts of a block in row order, None where a row has none."""
-    found = find_block(dataset, block)
-    return found.sources if isinstance(found, ImageBlock) else found.texts
-
-
 def _report(want: Want, store: FeatureStore, clocks: Mapping[str, Clock], seconds: Mapping[str, float]) -> SpaceReport:
     lane, space = want.lane, want.lane.encoder.space
     n_embedded = len(want.claimed & lane.embedded)
@@ -396,9 +411,9 @@ def _failures(want: Want, store: FeatureStore) -> list[tuple[str, str]]:
         if item is None:
             continue
         if key is None:
-            found.append((str(row_id), _why_unread(item)))
+            found.append((row_id, _why_unread(item)))
         elif key in recorded:
-            found.append((str(row_id), recorded[key]))
+            found.append((row_id, recorded[key]))
     return found
 
 

@@ -15,6 +15,7 @@ from store.reader import load_dataset, prediction_dataset
 from store.report import check_report
 from store.samples import SAMPLES, write_sample
 from store.section import Section
+from store.slurm import SlurmJob, array_words, batch_script, submit_script, write_script
 from store.space import INFO_BAR, Crop, FeatureSpace
 from store.spec import DatasetSpec, parse_spec
 from store.split import Split, is_fitting, make_split, open_split, remake_split
@@ -51,10 +52,13 @@ __all__ = [
     "Problem",
     "SAMPLES",
     "Section",
+    "SlurmJob",
     "Split",
     "StoreError",
     "Task",
     "TextBlock",
+    "array_words",
+    "batch_script",
     "block_names",
     "block_spaces",
     "check_dataset",
@@ -81,9 +85,11 @@ __all__ = [
     "read_column",
     "remake_split",
     "spec_problems",
+    "submit_script",
     "summary",
     "text_key",
     "view_settings",
     "with_variants",
     "write_sample",
+    "write_script",
 ]

@@ -43,7 +43,7 @@ def repaint(path: Path) -> None:
 
 
 def test_help_answers_quickly_and_ends_with_an_example() -> None:
-    commands = ["sample", "check", "extract", "heads", "predict", "demo", "finetune"]
+    commands = ["sample", "check", "extract", "heads", "predict", "demo", "slurm", "finetune"]
     for command in commands:
         assert "Example: python cli.py" in run(command, "--help").stdout.strip().splitlines()[-1]
     subprocess.run([sys.executable, ROOT / "cli.py", "--help"], check=True, capture_output=True)
@@ -500,3 +500,37 @@ def test_a_conversion_that_does_not_exist_is_named_whatever_is_stored(make_datas
     run("extract", "--data", spec, "--backbone", "texture")
     result = run("heads", "--data", spec, "--convert", "lgo", code=2)
     assert "convert 'lgo' is not one of" in result.stderr and "Did you mean 'log'?" in result.stderr
+
+
+def test_a_slurm_script_is_written_only_for_words_the_command_takes(
+    make_dataset: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_dataset('[tasks.size]\ncolumn = "size"\n')
+    monkeypatch.chdir(spec.parent)
+    for words, message in (
+        (["extract", "--bakbone", "texture"], "No such option: --bakbone"),
+        (["extract", "--partion", "gpu"], "No such option: --partion"),
+        (["extract", "--batch-size", "many"], "'many' is not a valid integer"),
+        (["extract", "--task", "kind"], "No such option: --task"),
+        (["heads", "--task", "knid"], "Did you mean 'kind'"),
+        (["heads", "--array", "2", "--save"], "leave --save out"),
+        (["extract", "--data", "nowhere.toml"], "no such file"),
+        (["predict"], "'predict' is not one of 'extract', 'heads', 'finetune'"),
+    ):
+        result = run("slurm", *words, "--submit", code=2)
+        assert message in result.stderr and not list(spec.parent.glob("slurm-*")), words
+    shown = run("slurm", "heads", "--head", "linear", "--array", 2, "--cpus", 3, "--out", "job.sh").stdout
+    assert shown == "job.sh: an array of 2 jobs; run: sbatch job.sh\n"
+    text = Path("job.sh").read_text()
+    assert "1) set -- --task kind ;;\n2) set -- --task size ;;" in text and "#SBATCH --cpus-per-task=3\n" in text
+    assert text.endswith(f'exec {sys.executable} {ROOT / "cli.py"} heads --head linear "$@"\n')
+    assert run_json("slurm", "heads", "--task", "size") == {"script": "slurm-heads.sh", "jobs": 1, "job_id": None}
+    assert Path("slurm-heads.sh").read_text().endswith('heads --task size "$@"\n')
+
+
+def test_a_shard_is_one_part_of_the_rows(make_dataset: Make) -> None:
+    spec = make_dataset()
+    found = [run_json("extract", "--data", spec, "--shard", f"{i}/2")["spaces"][0] for i in (1, 2)]
+    assert sum(report["rows"] for report in found) == sum(report["embedded"] for report in found) == 24
+    assert all(0 < report["embedded"] < 24 for report in found)
+    assert "--shard '3/2': expected I/N" in run("extract", "--data", spec, "--shard", "3/2", code=2).stderr
