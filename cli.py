@@ -799,7 +799,7 @@ def store_import(
 
 @app.command(
     context_settings={"ignore_unknown_options": True},
-    epilog="Example: python cli.py slurm extract --backbone efficientnet_b0 --array 8 --cpus 4 --submit",
+    epilog="Example: python cli.py slurm extract --backbone texture --array 8 --submit",
 )
 @takes_groups
 def slurm(

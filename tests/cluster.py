@@ -104,7 +104,7 @@ def start_again(job: str, environment: dict[str, str], *, seconds: float = 90) -
         if time.monotonic() > deadline:
             raise TimeoutError(shown)
         time.sleep(0.2)
-    while "not permitted" in _ask(["scontrol", "update", f"JobId={job}", "StartTime=now"], environment):
+    while "not permitted" in _ask(["scontrol", "update", f"JobId={job}", "StartTime=now+3seconds"], environment):
         time.sleep(0.2)
 
 

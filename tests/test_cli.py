@@ -510,12 +510,12 @@ def test_a_slurm_script_is_written_only_for_words_the_command_takes(
     for words, message in (
         (["extract", "--bakbone", "texture"], "No such option: --bakbone"),
         (["extract", "--partion", "gpu"], "No such option: --partion"),
-        (["extract", "--batch-size", "many"], "'many' is not a valid integer"),
+        (["extract", "--batch-size", "many"], "Invalid value for '--batch-size'"),
         (["extract", "--task", "kind"], "No such option: --task"),
         (["heads", "--task", "knid"], "Did you mean 'kind'"),
         (["heads", "--array", "2", "--save"], "leave --save out"),
         (["extract", "--data", "nowhere.toml"], "no such file"),
-        (["predict"], "'predict' is not one of 'extract', 'heads', 'finetune'"),
+        (["predict"], "'predict' is not one of"),
     ):
         result = run("slurm", *words, "--submit", code=2)
         assert message in result.stderr and not list(spec.parent.glob("slurm-*")), words
