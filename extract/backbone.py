@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.engine import Choice, Device, Precision, Runner
+from extract.engine import Precision
 from extract.resize import resize_rgb
+from extract.runner import ANYWHERE, Place, Runner
 from extract.weights import hub_file, read_state, seeded, state_digest, url_file, weights_file
 from store import FeatureSpace, InputError
 
@@ -49,13 +50,7 @@ class ImageEncoder:
     """An `Encoder` of images: the transform is built from the space, so what is recorded is what runs."""
 
     def __init__(
-        self,
-        backbone: Backbone,
-        space: FeatureSpace,
-        *,
-        provenance: Mapping[str, Any],
-        device: Device = "auto",
-        engine: Choice = "auto",
+        self, backbone: Backbone, space: FeatureSpace, *, provenance: Mapping[str, Any], place: Place = ANYWHERE
     ) -> None:
         self.space = space
         self.provenance = dict(provenance)
@@ -63,7 +58,7 @@ class ImageEncoder:
         shape = (2, height_px, width_px, backbone.in_chans)
         noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         module = with_normalisation(backbone.module, space.preprocess, backbone.in_chans // 3)
-        self.runner = Runner(module, (noise,), _cache_key(space), device, space.precision, engine)
+        self.runner = Runner(module, (noise,), _cache_key(space), place, space.precision)
 
     def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the pixels the network sees, uint8 ``(h, w, 3)``, of one image ``(h, w)`` or ``(h, w, 3)``.

@@ -8,8 +8,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.engine import Choice, Device, Precision
+from extract.engine import Device, Precision
 from extract.ngrams import NgramEncoder
+from extract.runner import Choice, Place
 from extract.texture import TextureEncoder
 from extract.tiles import PooledEncoder
 from extract.weights import WeightsError
@@ -314,6 +315,6 @@ class _Loaded:
         from extract import backbone, language
 
         make: Any = backbone.ImageEncoder if self._modality == "image" else language.TextEncoder
-        network, options = self._seeing(len(space.stack)), self._options
-        made: Encoder = make(network, space, provenance=self._provenance, device=options.device, engine=options.engine)
+        place = Place(self._options.device, self._options.engine)
+        made: Encoder = make(self._seeing(len(space.stack)), space, provenance=self._provenance, place=place)
         return _pooled(made)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.engine import Choice, Device, Precision, Runner
+from extract.engine import Precision
+from extract.runner import ANYWHERE, Place, Runner
 from extract.weights import hub_folder, read_state, seeded, state_digest, weights_file
 from store import FeatureSpace, InputError
 
@@ -62,22 +63,15 @@ class TextEncoder:
     batch_size = BATCH_ROWS
 
     def __init__(
-        self,
-        language: Language,
-        space: FeatureSpace,
-        *,
-        provenance: Mapping[str, Any],
-        device: Device = "auto",
-        engine: Choice = "auto",
+        self, language: Language, space: FeatureSpace, *, provenance: Mapping[str, Any], place: Place = ANYWHERE
     ) -> None:
         self.space = space
         self.provenance = dict(provenance)
         self._tokenizer = language.tokenizer
         self._tokenizing = Lock()  # a fast tokenizer refuses to be used from two threads at once
         module = with_pooling(language.module, space.pooling)
-        self.runner = Runner(
-            module, self._tokens(["a short text", "and one more"]), _cache_key(space), device, space.precision, engine
-        )
+        example = self._tokens(["a short text", "and one more"])
+        self.runner = Runner(module, example, _cache_key(space), place, space.precision)
 
     def prepare(self, text: str) -> str:
         """Return the text as it is."""

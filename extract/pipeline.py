@@ -92,11 +92,6 @@ class Want:
     lane: Lane
     claimed: set[str]
 
-    @property
-    def known_keys(self) -> list[str]:
-        """Keys of the rows that can be read."""
-        return [key for key in self.keys if key is not None]
-
 
 def extract_features(
     dataset: Dataset,

@@ -1,0 +1,110 @@
+"""The runner of a network: picks its engine when the first batch comes."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal
+
+from numpy.typing import NDArray
+
+from extract.engine import Device, Engine, Precision, Vectors, check_agreement
+
+if TYPE_CHECKING:
+    import torch
+
+Choice = Literal["auto", "openvino", "torch"]
+SMALL_JOB = 256  # items; converting and compiling takes 1 to 4 s and saves 3 to 10 ms each
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a network runs: `device` ``"auto"`` takes CUDA where there is one; `engine` is for tests and benchmarks."""
+
+    device: Device = "auto"
+    engine: Choice = "auto"
+
+
+ANYWHERE = Place()
+
+
+@dataclass
+class Runner:
+    """Makes the engine when the first batch comes, so that a run with nothing to embed loads none.
+
+    Attributes:
+        module: Takes the arrays of one batch as tensors, gives ``(b, d)``.
+        example: A small batch to convert and to check with.
+        key: What the converted model depends on; names it in the cache.
+        place: Which device, and which engine if not OpenVINO on the CPU where that pays, and torch elsewhere.
+        expected: How many items will come; None for unknown, taken as many.
+        note: Why OpenVINO was not used although it was asked for, or "".
+    """
+
+    module: "torch.nn.Module"
+    example: tuple[NDArray[Any], ...]
+    key: str
+    place: Place = ANYWHERE
+    precision: Precision = "float32"
+    expected: int | None = None
+    note: str = ""
+    _engine: Engine | None = field(default=None, repr=False)
+    _making: Any = field(default_factory=Lock, repr=False)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, made on first use."""
+        with self._making:
+            if self._engine is None:
+                self._engine = self._make()
+            return self._engine
+
+    def __call__(self, *arrays: NDArray[Any]) -> Vectors:
+        """Return float32 ``(b, d)``."""
+        return self.engine(*arrays)
+
+    def describe(self) -> tuple[str, str]:
+        """Return device and engine; the engine is ``"none"`` if none was needed."""
+        return (self.resolve_device(), "none") if self._engine is None else (self._engine.device, self._engine.name)
+
+    def resolve_device(self) -> str:
+        """Return ``"cpu"`` or ``"cuda"``."""
+        import torch
+
+        if self.place.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return self.place.device
+
+    def _make(self) -> Engine:
+        from extract.openvino_engine import cache_folder
+        from extract.torch_engine import TorchEngine
+
+        device = self.resolve_device()
+        folder = cache_folder() / hashlib.sha256(self.key.encode()).hexdigest()[:32]
+        if device == "cpu" and self._wants_openvino(folder):
+            try:
+                return self._openvino(folder)
+            except Exception as error:  # noqa: BLE001 - a tracer raises whatever the model's code makes it raise
+                self.note = f"OpenVINO does not take this model, so torch runs it: {_one_line(error)}"
+        return TorchEngine(self.module, self.example, device=device, precision=self.precision)
+
+    def _wants_openvino(self, folder: Path) -> bool:
+        if self.place.engine != "auto":
+            return self.place.engine == "openvino"
+        return self.expected is None or self.expected >= SMALL_JOB or folder.is_dir()
+
+    def _openvino(self, folder: Path) -> Engine:
+        from extract.openvino_engine import OpenVinoEngine, convert, read_converted, write_converted
+
+        if cached := read_converted(folder):
+            return OpenVinoEngine(cached, precision=self.precision)
+        model = convert(self.module, self.example)
+        engine = OpenVinoEngine(model)
+        check_agreement(engine, self.module, self.example)
+        write_converted(model, folder)
+        return engine if self.precision == "float32" else OpenVinoEngine(model, precision=self.precision)
+
+
+def _one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:200]

@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from extract import openvino_engine
+from extract.openvino_engine import OpenVinoEngine, cache_folder
+from extract.runner import SMALL_JOB, Choice, Place, Runner
+from tests.extract.networks import images, network
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def runner(*, engine: Choice = "auto", expected: int | None = None) -> Runner:
+    return Runner(network(), (images(2),), "key", Place("cpu", engine), expected=expected)
+
+
+def test_small_job_runs_without_compiling_unless_that_was_done_before() -> None:
+    first = runner(expected=SMALL_JOB - 1)
+    first(images(2))
+    assert first.engine.name == "torch"
+    assert not first.note
+    large = runner(expected=SMALL_JOB)
+    assert large.engine.name == "openvino"
+    assert runner(expected=3).engine.name == "openvino"
+
+
+def test_converted_model_is_kept_and_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    want = runner(engine="openvino")(images(5))
+    monkeypatch.setattr(openvino_engine, "convert", lambda *_: pytest.fail("converted again"))
+    assert np.array_equal(runner(engine="openvino")(images(5)), want)
+
+
+def test_damaged_cache_is_not_used() -> None:
+    want = runner(engine="openvino")(images(2))
+    (file,) = cache_folder().glob("*/model.bin")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 255
+    file.write_bytes(content)
+    assert np.array_equal(runner(engine="openvino")(images(2)), want)
+    assert file.read_bytes() != content
+
+
+def test_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    made = runner(engine="openvino")
+    assert made(images(2)).shape == (2, 96)
+    assert made.engine.name == "openvino"
+
+
+def test_model_that_does_not_convert_runs_on_torch_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("No conversion rule found for operations: aten::odd\nmore lines")
+
+    monkeypatch.setattr(openvino_engine, "convert", refuse)
+    made = runner()
+    assert made(images(2)).shape == (2, 96)
+    assert made.engine.name == "torch"
+    assert made.note.endswith("torch runs it: No conversion rule found for operations: aten::odd")
+
+
+def test_engine_that_gives_other_vectors_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenVinoEngine, "__call__", lambda self, *arrays: np.ones((len(arrays[0]), 96), np.float32))
+    made = runner()
+    assert made.engine.name == "torch"
+    assert "differ from eager float32" in made.note
+    assert not list(cache_folder().glob("*/model.bin"))
+
+
+def test_no_engine_is_made_before_the_first_batch() -> None:
+    made = runner()
+    assert made.describe() == ("cpu", "none")
+    made(images(1))
+    assert made.describe() == ("cpu", "openvino")
