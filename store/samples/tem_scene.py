@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.samples.micrograph import Optics, nm_per_px
+from store.samples.shares import pick, share
 
 Fault = Literal["", "blank", "blurred", "overexposed", "grid_bar"]
 
@@ -77,7 +78,7 @@ SPECIMEN_ROWS = (5, 7, 6, 8, 5, 6, 7, 4, 8, 6)
 SHEET_COUNTS = {"none": 0.04, "one": 0.32, "part": 0.28, "few": 0.26, "many": 0.10}
 SOLID_COUNTS = {"none": 0.04, "one": 0.14, "part": 0.06, "few": 0.36, "many": 0.40}
 MATERIAL_LABELS = {"one": 0.66, "several": 0.18, "impurities": 0.16}
-_STEPS = {"fault": 2**0.5, "count": 3**0.5, "material": 5**0.5, "morphology": 7**0.5, "nano": 11**0.5, "solid": 13**0.5}
+_SEQUENCES = ("fault", "count", "material", "morphology", "nano", "solid")
 
 
 @dataclass(frozen=True)
@@ -214,30 +215,15 @@ def labels(scene: Scene) -> dict[str, str]:
 
 def _classes(seed: int, at: int, kind: Kind) -> tuple[Fault, str, str, str, str]:
     """Return what image number `at` shows: fault, count, material, morphology and solid."""
-    share = {name: _share(seed, at, name) for name in _STEPS}
-    fault: Fault = FAULTS[int(share["fault"] / FAULTY * len(FAULTS))] if share["fault"] < FAULTY else ""
-    morphology = _pick(kind.morphologies, share["morphology"])
-    solid = kind.solids[int(share["solid"] * len(kind.solids))] if morphology == "other" else ""
-    count = "none" if fault == "blank" else _pick(SOLID_COUNTS if solid else SHEET_COUNTS, share["count"])
-    material = _pick(MATERIAL_LABELS, share["material"])
+    at_share = {name: share(seed, at, which) for which, name in enumerate(_SEQUENCES)}
+    fault: Fault = FAULTS[int(at_share["fault"] / FAULTY * len(FAULTS))] if at_share["fault"] < FAULTY else ""
+    morphology = pick(kind.morphologies, at_share["morphology"])
+    solid = kind.solids[int(at_share["solid"] * len(kind.solids))] if morphology == "other" else ""
+    count = "none" if fault == "blank" else pick(SOLID_COUNTS if solid else SHEET_COUNTS, at_share["count"])
+    material = pick(MATERIAL_LABELS, at_share["material"])
     if count == "none":
         material = "one" if fault else "impurities"  # an empty image is worth keeping only for the dirt on it
     return fault, count, material, morphology, solid
-
-
-def _share(seed: int, row: int, name: str) -> float:
-    """Return a number in [0, 1) that fills the range evenly as `row` grows."""
-    return (_offset(seed, name) + row * _STEPS[name]) % 1.0
-
-
-@cache
-def _offset(seed: int, name: str) -> float:
-    return float(np.random.default_rng([seed, list(_STEPS).index(name)]).random())
-
-
-def _pick(shares: Mapping[str, float], at: float) -> str:
-    bounds = list(accumulate(shares.values()))
-    return list(shares)[int(np.searchsorted(bounds, at * bounds[-1], side="right"))]
 
 
 def _specimen_index(row: int) -> int:
@@ -251,7 +237,7 @@ def _specimen(seed: int, index: int) -> Specimen:
     cycle, place = divmod(index, len(SPECIMEN_CODES))
     code = SPECIMEN_CODES[place]
     number = cycle * SPECIMEN_CODES.count(code) + SPECIMEN_CODES[: place + 1].count(code)
-    low, high = np.log(NANO_SIZES_NM if _share(seed, index, "nano") < 0.5 else KINDS[code].coarse_nm)
+    low, high = np.log(NANO_SIZES_NM if share(seed, index, _SEQUENCES.index("nano")) < 0.5 else KINDS[code].coarse_nm)
     optics = Optics(
         fringe_px=rng.uniform(0.6, 1.8),
         blur_px=rng.uniform(0.5, 1.1),

@@ -1,0 +1,53 @@
+"""What the samples plant is what the commands find."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cli import app
+from store import write_sample
+
+
+def run_json(*words: object, code: int = 0) -> dict[str, Any]:
+    result = CliRunner().invoke(app, [str(word) for word in (*words, "--json")])
+    assert result.exit_code == code, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def scores(document: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the accuracies of the linear head by task and blocks, such as ``image:photo+text:name``."""
+    found: dict[str, dict[str, float]] = {}
+    for entry in document["entries"]:
+        blocks = "+".join(name.partition("@")[0] for name in entry["blocks"])
+        found.setdefault(entry["task"], {})[blocks] = entry["metrics"]["accuracy"]["value"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def garbage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Only Train, for scores by cross-validation, and two tasks that one block alone can answer."""
+    spec = write_sample("garbage", tmp_path_factory.mktemp("garbage"), n_rows=340)
+    text = spec.read_text().replace('root   = "CVPR-like"', 'root   = "CVPR-like/Train"')
+    text = text.replace(text[text.index("[folders]") : text.index("[images.photo]")], "")
+    text += "[tasks.soiled]\ncolumn = \"folder\"\nwhen = \"folder in ['Blue', 'Green']\"\n"
+    text += "[tasks.hazard]\ncolumn = \"folder\"\nwhen = \"folder in ['Black', 'TTR']\"\n"
+    spec.write_text(text)
+    run_json("extract", "--data", spec)
+    return spec
+
+
+def test_picture_and_text_together_find_the_bin_and_neither_alone(garbage: Path) -> None:
+    found = scores(run_json("heads", "--data", garbage, "--head", "linear"))
+    prior, image, text, both = "", "image:photo", "text:name", "image:photo+text:name"
+    assert found["bin"][both] > max(found["bin"][image], found["bin"][text]) + 0.08
+    assert min(found["bin"][image], found["bin"][text]) > found["bin"][prior] + 0.2
+    assert found["soiled"][image] > found["soiled"][prior] + 0.12  # only the picture tells
+    assert found["soiled"][text] < found["soiled"][prior] + 0.05
+    assert found["soiled"][both] < found["soiled"][image] + 0.05
+    assert found["hazard"][text] > found["hazard"][prior] + 0.3  # only the text tells
+    assert found["hazard"][image] < found["hazard"][prior] + 0.1
+    assert found["hazard"][both] < found["hazard"][text] + 0.05
