@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from threading import RLock
 from typing import Any, TypeVar
@@ -23,10 +23,11 @@ from store.vectors.chunks import (
     group_document,
     grown,
     layout_problem,
+    row_sums,
 )
 from store.vectors.description import folder_of, read_description, read_json
 from store.vectors.files import Files, Stamp, reading
-from store.vectors.index import KEY_BYTES, KeyIndex
+from store.vectors.index import KEY_BYTES, ROW_BYTES, KeyIndex
 
 LOCK = "keys/.lock"  # inside an array, where Zarr readers list nothing
 T = TypeVar("T")
@@ -36,9 +37,11 @@ R = TypeVar("R")
 class SpaceArrays:
     """The vectors of one space and their keys, in chunks of 1,024 rows.
 
-    A row exists exactly if its key is non-zero. Under the space's lock, a writer first writes the vectors' chunk whole
-    (with the rows it had, and the new ones), then the keys' chunk: that rename is the commit. Readers need no lock.
-    Every chunk that the arrays' shape covers has a keys file, if only of zeros, so that a deleted one is noticed.
+    A row exists exactly if its key is non-zero. Beside its key lies the checksum of its vector, so that files that were
+    exchanged are noticed (spaces that version 1 made have no such sums). Under the space's lock, a writer first writes
+    the vectors' chunk whole (with the rows it had, and the new ones), then the keys' chunk: that rename is the commit.
+    Readers need no lock. Every chunk that the arrays' shape covers has a keys file, if only of zeros, so that a deleted
+    one is noticed.
     """
 
     def __init__(self, files: Files, space: FeatureSpace) -> None:
@@ -51,6 +54,7 @@ class SpaceArrays:
         self._stamps: dict[int, Stamp | None] = {}
         self._mutex = RLock()
         self._version = 0
+        self._key_columns: int | None = None
 
     def make(self, provenance: Mapping[str, Any] | None) -> None:
         """Make the folder if there is none, and add to its description who writes now.
@@ -139,6 +143,8 @@ class SpaceArrays:
         document = read_json(self.files, f"{self.folder}/{name}", self.label, name)
         if document is None:
             raise ChunkDamage(self.label, name, "is missing")
+        if array == "keys":
+            self._key_columns = _columns(document) or self._key_columns
         if problem := layout_problem(document, *self._layout(array)):
             raise ChunkDamage(self.label, name, problem)
         return document
@@ -149,12 +155,17 @@ class SpaceArrays:
 
     def write_chunk(self, array: str, chunk: int, block: NDArray[Any], *, sync: bool = True) -> None:
         """Replace a chunk in one step; with `sync` it is on the disk before it gets its name."""
+        block = block[:, : self._layout(array)[0]]
         self.files.write(f"{self.folder}/{chunk_name(array, chunk)}", *encode_chunk(block), sync=sync)
 
     def check_chunk(self, chunk: int) -> None:
-        """Read a chunk of both arrays. Raises ChunkDamage."""
-        if self._load_keys(chunk).any():
-            self._load("vectors", chunk, np.empty((ROWS, self.space.dim), self._dtype))
+        """Read a chunk of both arrays and compare them. Raises ChunkDamage."""
+        rows = self._load_keys(chunk)
+        if rows.any():
+            vectors = np.empty((ROWS, self.space.dim), self._dtype)
+            self._load("vectors", chunk, vectors)
+            there = rows.any(axis=1)
+            self._check_sums(chunk, rows[there], vectors[there])
 
     def in_threads(self, function: Callable[[T], R], jobs: Sequence[T]) -> list[R]:
         """Return the results in the order of `jobs`."""
@@ -192,10 +203,13 @@ class SpaceArrays:
             chunk, first = divmod(int(rows[where[0]]), ROWS)
             place = slice(int(where[0]), int(where[-1]) + 1)
             in_order = place.stop - place.start == len(where) and bool((np.diff(rows[place]) == 1).all())
+            known = self.index.block(chunk)[first : first + 1]
             if in_order and len(where) == ROWS and out.dtype == self._dtype:
                 self._load("vectors", chunk, out[place])
+                self._check_sums(chunk, known, out[place][:1])
                 continue
             self._load("vectors", chunk, scratch)
+            self._check_sums(chunk, known, scratch[first : first + 1])  # one row tells whose file it is
             if in_order:
                 out[place] = scratch[first : first + len(where)]
             else:
@@ -206,7 +220,8 @@ class SpaceArrays:
         chunk, key_block, block = self._chunk_with_room()
         free = np.flatnonzero(~key_block.any(axis=1))[: len(todo)]
         into, out_of = _as_slice(free), _as_slice(todo[: len(free)])
-        key_block[into] = keys[out_of]
+        key_block[into, :KEY_BYTES] = keys[out_of]
+        key_block[into, KEY_BYTES:] = row_sums(vectors[out_of])
         block[into] = vectors[out_of]
         if chunk == self.index.n_chunks:
             self._cover(chunk)
@@ -224,18 +239,35 @@ class SpaceArrays:
                 continue  # whoever reads its rows is told; new rows go elsewhere
             block[~keys.any(axis=1)] = 0  # what a killed writer left
             return chunk, keys, block
-        new = np.zeros((ROWS, KEY_BYTES), np.uint8), np.zeros((ROWS, self.space.dim), self._dtype)
+        new = np.zeros((ROWS, ROW_BYTES), np.uint8), np.zeros((ROWS, self.space.dim), self._dtype)
         return self.index.n_chunks, *new
 
     def _cover(self, chunk: int) -> None:
         """Grow both arrays by a chunk without rows."""
-        self.write_chunk("keys", chunk, np.zeros((ROWS, KEY_BYTES), np.uint8), sync=False)
+        self.write_chunk("keys", chunk, np.zeros((ROWS, ROW_BYTES), np.uint8), sync=False)
         for array in ("vectors", "keys"):  # the keys' shape last, which readers go by
             document = grown(self.document(array), (chunk + 1) * ROWS)
             self.files.write(f"{self.folder}/{array}/zarr.json", document)
 
     def _layout(self, array: str) -> tuple[int, str]:
-        return (KEY_BYTES, "uint8") if array == "keys" else (self.space.dim, self.space.dtype)
+        return (self._n_key_columns(), "uint8") if array == "keys" else (self.space.dim, self.space.dtype)
+
+    def _n_key_columns(self) -> int:
+        """Return 36, or 32 for a space that version 1 made; if the description is damaged its first chunk tells."""
+        if self._key_columns is None:
+            with suppress(ChunkDamage):
+                document = read_json(self.files, f"{self.folder}/keys/zarr.json", self.label, "keys/zarr.json")
+                self._key_columns = _columns(document) if document else None
+        if self._key_columns is None:
+            with suppress(FileNotFoundError), reading(self.files, f"{self.folder}/{chunk_name('keys', 0)}") as file:
+                self._key_columns = KEY_BYTES if len(file.read()) == ROWS * KEY_BYTES + 4 else None
+        return self._key_columns or ROW_BYTES
+
+    def _check_sums(self, chunk: int, rows: NDArray[np.uint8], vectors: NDArray[Any]) -> None:
+        """Compare vectors with what was noted beside their keys ``(n, 36)``. Raises ChunkDamage."""
+        if self._n_key_columns() == ROW_BYTES and not np.array_equal(rows[:, KEY_BYTES:], row_sums(vectors)):
+            name = chunk_name("vectors", chunk)
+            raise ChunkDamage(self.label, name, "holds other vectors than its keys' (was it exchanged with another?)")
 
     def _load(self, array: str, chunk: int, out: NDArray[Any]) -> None:
         name = chunk_name(array, chunk)
@@ -248,9 +280,16 @@ class SpaceArrays:
             raise ChunkDamage(self.label, name, problem)
 
     def _load_keys(self, chunk: int) -> NDArray[np.uint8]:
-        block = np.empty((ROWS, KEY_BYTES), np.uint8)
-        self._load("keys", chunk, block)
+        block, n_columns = np.zeros((ROWS, ROW_BYTES), np.uint8), self._n_key_columns()
+        stored = np.empty((ROWS, n_columns), np.uint8)
+        self._load("keys", chunk, stored)
+        block[:, :n_columns] = stored
         return block
+
+
+def _columns(document: dict[str, Any]) -> int | None:
+    """Return the columns that a sound description of the keys gives, None for another."""
+    return next((n for n in (ROW_BYTES, KEY_BYTES) if layout_problem(document, n, "uint8") is None), None)
 
 
 def as_stored(space: FeatureSpace, keys: Sequence[str], vectors: NDArray[Any]) -> NDArray[Any]:

@@ -61,6 +61,17 @@ def decode_chunk(file: Readable, out: NDArray[Any]) -> str | None:
     return None if tail == checksum.to_bytes(4, "little") else "fails its checksum"
 
 
+def row_sums(rows: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the crc32c of each of n rows, ``(n, 4)``, little-endian.
+
+    Args:
+        rows: ``(n, d)``, of the stored dtype.
+    """
+    data = np.ascontiguousarray(rows).view(np.uint8)
+    sums = np.fromiter(map(google_crc32c.value, data), "<u4", len(data))
+    return sums.view(np.uint8).reshape(len(data), 4)
+
+
 def array_document(n_rows: int, n_columns: int, dtype: str) -> bytes:
     """Return the zarr.json of an array in chunks of `ROWS` rows: bytes and crc32c, no compression, no shards."""
     import zarr

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store.errors import InputError, StoreError, did_you_mean
-from store.space import SCHEMA_VERSION, FeatureSpace
+from store.space import FeatureSpace
 from store.vectors.arrays import SpaceArrays, as_stored
 from store.vectors.chunks import ChunkDamage, group_document
 from store.vectors.description import FOLDER, folder_of, read_attributes, read_description
@@ -19,6 +19,8 @@ from store.vectors.index import first_places, key_bytes
 from store.vectors.upkeep import clean_up, drop_damage, find_damage
 
 N_READ_TRIES = 5
+LAYOUT_VERSION = 2
+"""Of the files; a space's fields have a version of their own. Version 1 had no sums beside the keys."""
 
 
 class FeatureStore:
@@ -36,7 +38,7 @@ class FeatureStore:
         self.read_only = read_only
         self._files = open_files(url, storage_options)
         self._opened: dict[str, SpaceArrays] = {}
-        self._is_checked = False
+        self._version: int | None = None
 
     def spaces(self) -> list[FeatureSpace]:
         """Return the spaces, by name.
@@ -121,11 +123,14 @@ class FeatureStore:
             rows = arrays.find(query)
             self._refuse_absent(space, keys, rows)
             damage = _gather(arrays, rows, out)
-            if arrays.refresh() == version or np.array_equal(arrays.find(query), rows):  # no row moved meanwhile
-                if damage:
-                    raise damage
+            is_unchanged = arrays.refresh() == version
+            if damage and is_unchanged:
+                raise damage
+            if not damage and (is_unchanged or np.array_equal(arrays.find(query), rows)):  # no row moved meanwhile
                 return out
-        raise StoreError(f"the store {self.url} is being repaired again and again while it is read: try later")
+        raise damage or StoreError(
+            f"the store {self.url} is being repaired again and again while it is read: try later"
+        )
 
     def write(
         self,
@@ -225,7 +230,7 @@ class FeatureStore:
 
     def _exists(self) -> bool:
         """Tell whether the store was made; refuse a folder that is something else."""
-        if self._is_checked:
+        if self._version is not None:
             return True
         try:
             names = [name for name in self._files.names("") if not name.endswith(PARTIAL)]
@@ -234,12 +239,12 @@ class FeatureStore:
         if not names:
             return False
         version = self._schema_version()
-        if version != SCHEMA_VERSION:
+        if version not in range(1, LAYOUT_VERSION + 1):
             raise StoreError(
-                f"the store {self.url} has schema version {version!r}, expected {SCHEMA_VERSION}: "
+                f"the store {self.url} has schema version {version!r}, expected {LAYOUT_VERSION}: "
                 "use the embedonce that wrote it, or another store"
             )
-        self._is_checked = True
+        self._version = version
         return True
 
     def _schema_version(self) -> Any:
@@ -272,9 +277,10 @@ class FeatureStore:
 
     def _make(self, space: FeatureSpace, provenance: Mapping[str, Any] | None) -> SpaceArrays:
         self._check_writable()
-        if not self._exists():
-            self._files.write("zarr.json", group_document({"embedonce_schema_version": SCHEMA_VERSION}))
-        arrays = self._open(space)
+        exists, arrays = self._exists(), self._open(space)
+        if not exists or (arrays is None and self._version != LAYOUT_VERSION):  # new spaces are of the new layout
+            self._files.write("zarr.json", group_document({"embedonce_schema_version": LAYOUT_VERSION}))
+            self._version = LAYOUT_VERSION
         if arrays is None or provenance:
             SpaceArrays(self._files, space).make(provenance)
         return arrays or self._opened.setdefault(space.fingerprint, SpaceArrays(self._files, space))

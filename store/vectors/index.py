@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 from store.vectors.chunks import ROWS
 
 KEY_BYTES = 32
+SUM_BYTES = 4
+ROW_BYTES = KEY_BYTES + SUM_BYTES
+"""A row of the keys' array: a key, and the crc32c of its vector, which ties the two files together."""
+
 _MULTIPLIERS = np.array(  # odd 64-bit constants of xxHash (PRIME64_1 to 4), https://xxhash.com/doc
     [0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63], dtype=np.uint64
 )
@@ -41,7 +45,7 @@ def first_places(keys: Sequence[str]) -> NDArray[np.int64]:
 
 
 class KeyIndex:
-    """The keys of all rows in memory: 48 bytes a row, found by a sorted 64-bit hash.
+    """The keys of all rows in memory: 52 bytes a row, found by a sorted 64-bit hash.
 
     Attributes:
         counts: Rows with a key per chunk, ``(n_chunks,)``.
@@ -49,7 +53,7 @@ class KeyIndex:
 
     def __init__(self) -> None:
         self.counts = np.zeros(0, np.int64)
-        self._buffer = np.zeros((0, KEY_BYTES), np.uint8)
+        self._buffer = np.zeros((0, ROW_BYTES), np.uint8)
         self._hashes = np.zeros(0, np.uint64)
         self._rows = np.zeros(0, np.int64)
 
@@ -59,7 +63,7 @@ class KeyIndex:
         return len(self.counts)
 
     def block(self, chunk: int) -> NDArray[np.uint8]:
-        """Return a chunk's keys, ``(1024, 32)``; zeros where there is none."""
+        """Return a chunk's keys and sums, ``(1024, 36)``; zeros where there is none."""
         return self._buffer[chunk * ROWS : (chunk + 1) * ROWS]
 
     def replace(self, blocks: Mapping[int, NDArray[np.uint8]], n_chunks: int) -> None:
@@ -92,7 +96,7 @@ class KeyIndex:
             if not todo.size:
                 return rows
             candidates = self._rows[place[todo]]
-            same = (_words(self._buffer[candidates]) == _words(keys[todo])).all(axis=1)
+            same = (_words(self._buffer[candidates, :KEY_BYTES]) == _words(keys[todo])).all(axis=1)
             rows[todo[same]] = candidates[same]
             todo = todo[~same]
             place[todo] += 1
@@ -100,7 +104,7 @@ class KeyIndex:
     def _grow(self, n_chunks: int) -> None:
         added = n_chunks - self.n_chunks
         if n_chunks * ROWS > len(self._buffer):  # by an eighth at least, so that copies stay rare
-            larger = np.zeros((max(n_chunks * ROWS, len(self._buffer) * 9 // 8), KEY_BYTES), np.uint8)
+            larger = np.zeros((max(n_chunks * ROWS, len(self._buffer) * 9 // 8), ROW_BYTES), np.uint8)
             larger[: len(self._buffer)] = self._buffer
             self._buffer = larger
         self.counts = np.concatenate([self.counts, np.zeros(max(added, 0), np.int64)])
@@ -108,7 +112,7 @@ class KeyIndex:
     def _insert(self, chunks: NDArray[np.int64]) -> None:
         rows = (chunks[:, None] * ROWS + np.arange(ROWS)).reshape(-1)
         rows = rows[self._buffer[rows].any(axis=1)]
-        hashes = _hash(self._buffer[rows])
+        hashes = _hash(self._buffer[rows, :KEY_BYTES])
         order = np.argsort(hashes, kind="stable")
         hashes, rows = hashes[order], rows[order]
         place = np.searchsorted(self._hashes, hashes)

@@ -10,7 +10,7 @@ from store.vectors.arrays import SpaceArrays
 from store.vectors.chunks import ROWS, ChunkDamage, chunk_name
 from store.vectors.failures import FAILURES, read_failures
 from store.vectors.files import PARTIAL
-from store.vectors.index import KEY_BYTES
+from store.vectors.index import ROW_BYTES
 
 ARRAYS = ("keys", "vectors")
 
@@ -36,7 +36,7 @@ def drop_damage(arrays: SpaceArrays, damage: ChunkDamage) -> bool:
         chunk = int(file.split(".")[1])
         if _chunk_damage(arrays, chunk) is None:
             return False
-        arrays.write_chunk("keys", chunk, np.zeros((ROWS, KEY_BYTES), np.uint8))  # first: no key, no row
+        arrays.write_chunk("keys", chunk, np.zeros((ROWS, ROW_BYTES), np.uint8))  # first: no key, no row
         arrays.files.delete(f"{arrays.folder}/{chunk_name('vectors', chunk)}")
         return True
 

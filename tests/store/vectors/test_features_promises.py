@@ -198,7 +198,9 @@ def test_writers_at_the_same_time_store_each_row_once(tmp_path: Path, n_writers:
     stored = [int(writer.communicate()[0]) for writer in writers]
     assert sum(stored) == n_rows
     assert assert_true_rows(reader, keys) == keys
-    rows = np.concatenate([np.fromfile(chunk(url, "keys", c), np.uint8, 1024 * 32) for c in range(5)]).reshape(-1, 32)
+    rows = np.concatenate([np.fromfile(chunk(url, "keys", c), np.uint8, 1024 * 36) for c in range(5)]).reshape(-1, 36)[
+        :, :32
+    ]
     committed = [bytes(row).hex() for row in rows if row.any()]
     assert sorted(committed) == sorted(keys), "each row exactly once"
     assert n_looks > 0
@@ -353,6 +355,89 @@ def test_damage_is_named_dropped_and_filled_again(tmp_path: Path, kind: str, arr
     assert contents(url) == sound
 
 
+def exchange(one: Path, other: Path) -> None:
+    kept = one.read_bytes()
+    shutil.copyfile(other, one)
+    other.write_bytes(kept)
+
+
+@pytest.mark.parametrize("array", ["vectors", "keys"])
+def test_exchanged_files_are_named_dropped_and_filled_again(tmp_path: Path, array: str) -> None:
+    url = tmp_path / "features.zarr"
+    features, keys = filled(url, 3000)
+    features.read(SPACE, keys[:2000])
+    exchange(chunk(url, array, 0), chunk(url, array, 1))
+    reason = r"image@texture.*vectors/c\.[01]\.0 holds other vectors than its keys'.*store repair.*extract"
+    for asked in (keys[:2000], keys[5:7], keys[:1024], keys[1500:2040]):
+        for opened in (features, FeatureStore(url)):
+            with pytest.raises(StoreError, match=reason):
+                opened.read(SPACE, asked)
+    np.testing.assert_array_equal(features.read(SPACE, keys[2048:]), vectors_of(keys[2048:]))
+    assert [found["chunk"] for found in features.verify()] == ["vectors/c.0.0", "vectors/c.1.0"]
+    assert [found["chunk"] for found in features.repair()] == ["vectors/c.0.0", "vectors/c.1.0"]
+    assert features.missing(SPACE, keys) == keys[:2048]
+    assert features.write(SPACE, keys, vectors_of(keys)) == 2048
+    assert assert_true_rows(FeatureStore(url), keys) == keys
+    assert features.verify() == []
+
+
+def test_a_file_of_another_space_is_noticed(tmp_path: Path) -> None:
+    url = tmp_path / "features.zarr"
+    features, keys = filled(url, 10)
+    other = replace(SPACE, weights_digest="v2")
+    features.write(other, keys, -vectors_of(keys))
+    shutil.copyfile(url / other.fingerprint[:16] / "vectors" / "c.0.0", chunk(url, "vectors", 0))
+    with pytest.raises(StoreError, match="holds other vectors than its keys'"):
+        features.read(SPACE, keys)
+    assert [found["chunk"] for found in features.verify()] == ["vectors/c.0.0"]
+
+
+# --- stores of earlier versions ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def version_1(tmp_path: Path) -> Path:
+    """A store of 30 rows and a failure, as schema version 1 wrote it."""
+    shutil.unpack_archive(Path(__file__).with_name("version_1.zip"), tmp_path / "old.zarr")
+    return tmp_path / "old.zarr"
+
+
+def test_a_store_of_version_1_is_read_verified_and_filled_up(version_1: Path) -> None:
+    features, keys = FeatureStore(version_1), make_keys(1500)
+    assert features.failures(SPACE) == {keys[30]: "empty"}
+    assert assert_true_rows(features, keys) == keys[:30]
+    assert features.write(SPACE, keys, vectors_of(keys)) == 1470
+    assert assert_true_rows(FeatureStore(version_1), keys) == keys
+    assert chunk(version_1, "keys", 1).stat().st_size == 1024 * 32 + 4, "its layout stays"
+    assert FeatureStore(version_1).verify() == []
+    flip_bit(chunk(version_1, "vectors", 1))
+    assert [found["chunk"] for found in FeatureStore(version_1).repair()] == ["vectors/c.1.0"]
+    assert FeatureStore(version_1).missing(SPACE, keys) == keys[1024:]
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"shape": [1024, 36]}'])
+def test_a_damaged_description_of_version_1_is_repaired_without_losing_a_row(version_1: Path, text: str) -> None:
+    path = version_1 / FOLDER / "keys" / "zarr.json"
+    before = path.read_bytes()
+    path.write_text(text)
+    assert [found["chunk"] for found in FeatureStore(version_1).verify()] == ["keys/zarr.json"]
+    assert [found["chunk"] for found in FeatureStore(version_1).repair()] == ["keys/zarr.json"]
+    assert path.read_bytes() == before
+    assert assert_true_rows(FeatureStore(version_1), make_keys(30)) == make_keys(30)
+
+
+def test_a_new_space_in_a_store_of_version_1_is_told_apart_by_its_sums(version_1: Path) -> None:
+    features, keys, other = FeatureStore(version_1), make_keys(30), replace(SPACE, weights_digest="v2")
+    root = version_1 / "zarr.json"
+    assert '"embedonce_schema_version": 1' in root.read_text()
+    features.write(other, keys, vectors_of(keys))
+    assert '"embedonce_schema_version": 2' in root.read_text(), "an earlier embedonce refuses it"
+    assert (version_1 / other.fingerprint[:16] / "keys" / "c.0.0").stat().st_size == 1024 * 36 + 4
+    for space in (SPACE, other):
+        np.testing.assert_array_equal(FeatureStore(version_1).read(space, keys), vectors_of(keys))
+    assert FeatureStore(version_1).verify() == []
+
+
 def test_an_open_store_notices_damage_done_later(tmp_path: Path) -> None:
     url = tmp_path / "features.zarr"
     features, keys = filled(url)
@@ -431,8 +516,8 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     url = tmp_path / "features.zarr"
     filled(url, 3)
     root = url / "zarr.json"
-    root.write_text(root.read_text().replace('"embedonce_schema_version": 1', '"embedonce_schema_version": 2'))
-    with pytest.raises(StoreError, match="schema version 2, expected 1: use the embedonce that wrote it"):
+    root.write_text(root.read_text().replace('"embedonce_schema_version": 2', '"embedonce_schema_version": 3'))
+    with pytest.raises(StoreError, match="schema version 3, expected 2: use the embedonce that wrote it"):
         FeatureStore(url).spaces()
 
 
