@@ -674,6 +674,37 @@ def robustness(
     show_result({"robustness": found, "chart": str(chart)}, robustness_report(found), as_json=as_json)
 
 
+@app.command(epilog="Example: python cli.py conversions --task morphology")
+@takes_groups
+def conversions(
+    place: Place,
+    task: Tasks = None,
+    backbone: Backbones = None,
+    head: Heads = None,
+    convert: Converts = None,
+    weights: Weights = "pretrained",
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Every conversion of 16 bits to 8 with every stored encoder: which serves best, and is it more than chance?"""
+    from extract import Options, deep_blocks, encoders_like
+    from heads import chosen_conversions, compare_conversions, conversions_report, each_alone, mean_ranks
+    from store import with_variants
+
+    dataset, features = place.open()
+    tried = asdict(Tried(task, backbone, heads=head or ["linear"], seed=seed))
+    matrix, deep = make_sweep(dataset, features, **tried).matrix, deep_blocks(dataset)
+    variants = with_variants(dataset, converts=chosen_conversions(dataset, deep, convert or []))
+    spaces = {name: space for name, space in matrix.spaces.items() if name.partition("@")[0] in deep}
+    encoders = encoders_like(variants, spaces, matrix.provenance, Options(weights, device=device))
+    embed_with(encoders, variants, features)
+    sweep = each_alone(make_sweep(variants, features, **tried), encoders)
+    rows = compare_conversions(run_sweep(sweep), open_runs(sweep)[1], dataset=dataset, variants=variants)
+    ranks = mean_ranks(rows)
+    show_result({"conversions": rows, "ranks": ranks}, conversions_report(rows, ranks), as_json=as_json)
+
+
 @app.command(epilog="Example: python cli.py predict tem/runs/heads tem/unlabelled")
 def predict(
     bundle: Annotated[Path, typer.Argument(help="A bundle's folder, made by heads --save.")],

@@ -6,6 +6,7 @@ from heads.bundle_folder import load_bundle
 from heads.calibration import Calibration
 from heads.chart import draw_robustness, draw_scores
 from heads.comparison import compare_blocks, compare_entries, gain_words
+from heads.conversions import chosen_conversions, compare_conversions, each_alone, mean_ranks
 from heads.curve import learning_curves
 from heads.gap import group_gap
 from heads.given import Given, calibration_of, given_entry
@@ -16,7 +17,14 @@ from heads.output import write_predictions
 from heads.predictions import Predictions
 from heads.refit import fit_bundle
 from heads.registry import HEADS
-from heads.report import audit_report, curve_report, entries_report, robustness_report, transfer_report
+from heads.report import (
+    audit_report,
+    conversions_report,
+    curve_report,
+    entries_report,
+    robustness_report,
+    transfer_report,
+)
 from heads.robustness import check_plain, disturbed, robustness
 from heads.sweep import Sweep, check_names
 from heads.transfer import held_out_groups, held_out_values, transfer
@@ -38,13 +46,17 @@ __all__ = [
     "best",
     "calibration_of",
     "check_names",
+    "chosen_conversions",
     "check_plain",
     "compare_blocks",
+    "compare_conversions",
     "compare_entries",
+    "conversions_report",
     "curve_report",
     "disturbed",
     "draw_robustness",
     "draw_scores",
+    "each_alone",
     "entries_report",
     "fit_bundle",
     "gain_words",
@@ -55,6 +67,7 @@ __all__ = [
     "learning_curves",
     "load_bundle",
     "load_matrix",
+    "mean_ranks",
     "ranked",
     "robustness",
     "robustness_report",

@@ -55,6 +55,19 @@ def robustness_report(found: Iterable[Mapping[str, Any]]) -> list[Section]:
     return [_robustness_section(one) for one in found]
 
 
+def conversions_report(rows: Sequence[Mapping[str, Any]], ranks: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """Return one table per task, block and encoder, the best conversion first, and the mean ranks over all of them."""
+    by_family = itertools.groupby(rows, key=lambda row: (row["task"], row["block"]))
+    tables = [_conversions_section(f"{task}: {block}", list(found)) for (task, block), found in by_family]
+    blocks = list(ranks[0]["blocks"]) if len(ranks[0]["blocks"]) > 1 else []
+    cells = [
+        [row["convert"], f"{row['rank']:.1f}", f"{row['fold_rank']:.1f}", *(f"{row['blocks'][b]:.1f}" for b in blocks)]
+        for row in ranks
+    ]
+    columns = ["conversion", "mean rank", "mean rank of folds", *blocks]
+    return [*tables, Section("Over all tasks", columns, cells)]
+
+
 def interval(found: Mapping[str, Any]) -> str:
     """Return a score with its interval for people."""
     return f"{number(found['value'])} [{number(found['low'])}, {number(found['high'])}]"
@@ -117,6 +130,36 @@ def _robustness_section(found: Mapping[str, Any]) -> Section:
     lines = [f"{found['words']}; without features {number(found['baseline'])}"]
     title = f"{found['task']}: {' + '.join(found['blocks'])}, {found['head']}"
     return Section(title, columns, [["clean", interval(found["clean"]), "", ""], *cells], [f"  {lines[0]}", ""])
+
+
+def _conversions_section(title: str, rows: Sequence[Mapping[str, Any]]) -> Section:
+    columns = ["rank", "conversion", rows[0]["metric"], "better than the default by", "than the best by", "fold rank"]
+    cells = [
+        [
+            f"{row['rank']:g}",
+            row["convert"] + (" (default)" if row["is_default"] else ""),
+            interval(row["score"]),
+            "" if row["is_default"] else signed(row["to_default"]),
+            "" if row is rows[0] else signed(row["to_best"]),
+            f"{row['fold_rank']:.1f}",
+        ]
+        for row in rows
+    ]
+    lines = [_best_words(rows), f"without features {number(rows[0]['baseline'])}"]
+    return Section(f"{title}, {rows[0]['head']}", columns, cells, [*(f"  {line}" for line in lines), ""])
+
+
+def _best_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say what the best conversion is worth, and that choosing it among several flatters it."""
+    best, default = rows[0], next(row for row in rows if row["is_default"])
+    worse = [row for row in rows if row["to_best"]["verdict"] == "hurts"]
+    told = f"{len(worse)} of the other {len(rows) - 1} are worse than the best"
+    if best is default:
+        return f"the default {best['convert']} scores best; {told}"
+    is_better = best["to_default"]["verdict"] == "helps"
+    verdict = "better than" if is_better else "not told apart from"
+    flattered = f", though the best of {len(rows)} on the same rows is flattered" if is_better else ""
+    return f"best: {best['convert']}, {verdict} the default {default['convert']}{flattered}; {told}"
 
 
 def _curve_section(curve: Mapping[str, Any]) -> Section:

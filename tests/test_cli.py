@@ -534,3 +534,19 @@ def test_a_shard_is_one_part_of_the_rows(make_dataset: Make) -> None:
     assert sum(report["rows"] for report in found) == sum(report["embedded"] for report in found) == 24
     assert all(0 < report["embedded"] < 24 for report in found)
     assert "--shard '3/2': expected I/N" in run("extract", "--data", spec, "--shard", "3/2", code=2).stderr
+
+
+def test_conversions_are_embedded_ranked_and_compared(make_dataset: Make) -> None:
+    spec = make_dataset()
+    words = ["conversions", "--data", spec, "--convert", "log", "--convert", "fixed"]
+    document = run_json(*words)
+    assert sum(row["rank"] for row in document["conversions"]) == 1 + 2 + 3
+    assert {row["convert"] for row in document["ranks"]} == {"percentile_stretch", "log", "fixed"}
+    assert all(row["block"] == "image:bf@texture" for row in document["conversions"])
+    result = run(*words)
+    assert result.stderr.count("0 embedded, 24 present") == 3
+    assert "percentile_stretch (default)" in result.stdout and "Over all tasks" in result.stdout
+    for path in (spec.parent / "images").iterdir():
+        tifffile.imwrite(path, (tifffile.imread(path) / 16).astype(np.uint8))
+    flat = ["conversions", "--data", spec, "--store", spec.parent / "8.zarr"]
+    assert "no image has more than 8 bits" in run(*flat, code=2).stderr
