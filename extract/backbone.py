@@ -91,6 +91,8 @@ def image_names() -> tuple[list[str], list[str]]:
     import timm
     from torchvision import models
 
+    import extract.residual  # noqa: F401 - adds a network to timm's
+
     known = set(timm.list_models())
     return sorted(known), sorted(set(models.list_models(module=models)) - known)
 
@@ -117,7 +119,15 @@ def image_space(backbone: Backbone, settings: Mapping[str, Any], *, precision: P
     )
 
 
-def load_backbone(name: str, *, weights: str = "pretrained", seed: int = 0, in_chans: int = 3) -> Backbone:
+def load_backbone(
+    name: str,
+    *,
+    weights: str = "pretrained",
+    seed: int = 0,
+    in_chans: int = 3,
+    input_px: int | None = None,
+    model_args: Mapping[str, Any] | None = None,
+) -> Backbone:
     """Return a headless network.
 
     Args:
@@ -126,6 +136,8 @@ def load_backbone(name: str, *, weights: str = "pretrained", seed: int = 0, in_c
         seed: For random weights.
         in_chans: Input channels, a multiple of 3: timm repeats the weights of the first layer and scales them to the
             same sum, so that a stack of equal images gives what one image would.
+        input_px: Side of the square it sees, instead of what its weights were made for.
+        model_args: Further arguments of a timm network, such as ``{"norm": "group"}`` of `residual`.
 
     Raises:
         InputError: No such folder or file, no pretrained weights, out of reach, weights of another network, or a
@@ -134,11 +146,10 @@ def load_backbone(name: str, *, weights: str = "pretrained", seed: int = 0, in_c
     if name in _torchvision_names():
         if in_chans != 3:
             raise InputError(f"'{name}' is a torchvision network and takes 3 channels; stacks need a timm network")
-        return _torchvision_backbone(name, weights, seed)
-    if name.startswith(LOCAL):
-        model, args, config = _read_local(Path(name.removeprefix(LOCAL)))
-        return _timm_backbone(name, model, args | {"in_chans": in_chans}, config, weights=weights, seed=seed)
-    return _timm_backbone(name, name, {"in_chans": in_chans}, None, weights=weights, seed=seed)
+        return _torchvision_backbone(name, weights, seed, input_px)
+    model, args, config = _read_local(Path(name.removeprefix(LOCAL))) if name.startswith(LOCAL) else (name, {}, None)
+    args = {**args, **(model_args or {}), "in_chans": in_chans}
+    return _timm_backbone(name, model, args, config, weights=weights, seed=seed, input_px=input_px)
 
 
 def with_normalisation(
@@ -170,8 +181,13 @@ def vector_length(backbone: Backbone) -> int:
     """Return d, by running one black image: what libraries call the number of features is not always it."""
     import torch
 
-    with torch.inference_mode():
-        vectors = backbone.module(torch.zeros(1, backbone.in_chans, *backbone.preprocess["input_px"]))
+    height_px, width_px = backbone.preprocess["input_px"]
+    try:
+        with torch.inference_mode():
+            vectors = backbone.module(torch.zeros(1, backbone.in_chans, height_px, width_px))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"'{backbone.architecture}' takes no input of {height_px} x {width_px} px: {reason}") from None
     if vectors.ndim != 2:
         raise InputError(f"'{backbone.architecture}' gives {tuple(vectors.shape)} per image, not one vector")
     return int(vectors.shape[1])
@@ -193,7 +209,14 @@ def _read_local(folder: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
 
 
 def _timm_backbone(
-    name: str, model: str, args: dict[str, Any], pretrained_cfg: dict[str, Any] | None, *, weights: str, seed: int
+    name: str,
+    model: str,
+    args: dict[str, Any],
+    pretrained_cfg: dict[str, Any] | None,
+    *,
+    weights: str,
+    seed: int,
+    input_px: int | None,
 ) -> Backbone:
     import timm
 
@@ -202,9 +225,12 @@ def _timm_backbone(
     _check_tag(model)
     file = _timm_file(name, model, pretrained_cfg, weights)
     args = {key: value for key, value in args.items() if key not in ("num_classes", "pretrained", "pretrained_cfg")}
+    size = {} if input_px is None else {"input_size": (3, input_px, input_px)}
+    if input_px is not None and timm.get_pretrained_cfg(model).fixed_input_size:
+        args["img_size"] = input_px
     network = _timm_network(model, args, pretrained_cfg, file, seed)
     network.reset_classifier(0)
-    preprocess = _timm_preprocess(timm.data.resolve_data_config(model=network), args)
+    preprocess = _timm_preprocess(timm.data.resolve_data_config(size, model=network), args)
     architecture = network.pretrained_cfg.get("architecture") or model.split(".")[0]
     source = str(file or f"random, seed {seed}")
     if file is not None and args["in_chans"] != 3:
@@ -314,7 +340,7 @@ def _torchvision_names() -> frozenset[str]:
     return frozenset(image_names()[1])
 
 
-def _torchvision_backbone(name: str, weights: str, seed: int) -> Backbone:
+def _torchvision_backbone(name: str, weights: str, seed: int, input_px: int | None) -> Backbone:
     from torchvision import models
 
     published = models.get_model_weights(name).DEFAULT
@@ -326,7 +352,7 @@ def _torchvision_backbone(name: str, weights: str, seed: int) -> Backbone:
         except RuntimeError as error:
             raise InputError(f"weights '{file}' do not fit '{name}': {' '.join(str(error).split())[:300]}") from None
     _behead(network)
-    preprocess = _torchvision_preprocess(published.transforms())
+    preprocess = _torchvision_preprocess(published.transforms(), input_px)
     return Backbone(network.eval(), name, preprocess, "default", str(file or f"random, seed {seed}"))
 
 
@@ -358,11 +384,12 @@ def _behead(network: "torch.nn.Module") -> None:
     setattr(network.get_submodule(parent), child, torch.nn.Identity())
 
 
-def _torchvision_preprocess(transforms: Any) -> dict[str, Any]:
-    side_px = transforms.crop_size[0]
+def _torchvision_preprocess(transforms: Any, input_px: int | None) -> dict[str, Any]:
+    own_px = transforms.crop_size[0]
+    side_px = input_px or own_px
     return {
         "input_px": [side_px, side_px],
-        "resize_px": transforms.resize_size[0],
+        "resize_px": transforms.resize_size[0] * side_px // own_px,
         "crop_mode": "center",
         "interpolation": transforms.interpolation.value,
         "mean": list(transforms.mean),

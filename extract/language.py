@@ -133,11 +133,9 @@ def load_language(name: str, *, weights: str = "pretrained", seed: int = 0) -> L
     with quiet():
         config, tokenizer = _read_folder(name, folder)
         module = _network(name, folder, config, weights, seed)
-    module.loss_function = None  # else transformers logs a warning when a tracer looks at it
-    module.pooler = None  # its weights are often missing from a checkpoint, and token vectors do not need it
     preprocess = {"max_tokens": _max_tokens(folder, config, tokenizer), "tokenizer": _tokenizer_digest(tokenizer)}
     return Language(
-        module=module.eval(),
+        module=_bare(module),
         tokenizer=tokenizer,
         architecture=str(config.model_type) if local else name,
         preprocess=preprocess,
@@ -145,6 +143,13 @@ def load_language(name: str, *, weights: str = "pretrained", seed: int = 0) -> L
         dim=int(config.hidden_size),
         source=f"random, seed {seed}" if weights == "random" else weights if weights != "pretrained" else str(folder),
     )
+
+
+def language_module(config: Mapping[str, Any]) -> "torch.nn.Module":
+    """Return the network that a transformers configuration describes, as `Language.module` is, with random weights."""
+    from transformers import AutoConfig, AutoModel
+
+    return _bare(AutoModel.from_config(AutoConfig.for_model(**config)))
 
 
 def with_pooling(module: "torch.nn.Module", pooling: str) -> "torch.nn.Module":
@@ -157,15 +162,19 @@ def with_pooling(module: "torch.nn.Module", pooling: str) -> "torch.nn.Module":
             self.network = module
 
         def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            tokens: torch.Tensor = self.network(input_ids=ids, attention_mask=mask, return_dict=False)[0]
-            if pooling == "cls":
-                return tokens[:, 0]
-            real = mask.unsqueeze(-1).to(tokens.dtype)
-            if pooling == "max":
-                return (tokens - (1 - real) * 1e9).amax(dim=1)
-            return (tokens * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+            return pool_tokens(self.network(input_ids=ids, attention_mask=mask, return_dict=False)[0], mask, pooling)
 
     return Pooled().eval()
+
+
+def pool_tokens(tokens: "torch.Tensor", mask: "torch.Tensor", pooling: str) -> "torch.Tensor":
+    """Return ``(b, d)`` of token vectors ``(b, t, d)``: the first, the mean or the maximum; padding is left out."""
+    if pooling == "cls":
+        return tokens[:, 0]
+    real = mask.unsqueeze(-1).to(tokens.dtype)
+    if pooling == "max":
+        return (tokens - (1 - real) * 1e9).amax(dim=1)
+    return (tokens * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
 
 
 @contextmanager
@@ -219,6 +228,13 @@ def _network(name: str, folder: Path, config: Any, weights: str, seed: int) -> A
         raise InputError(f"the weights of '{name}' cannot be loaded: {_one_line(error)}") from None
     _refuse_missing(report["missing_keys"], name)
     return module
+
+
+def _bare(module: Any) -> "torch.nn.Module":
+    module.loss_function = None  # else transformers logs a warning when a tracer looks at it
+    module.pooler = None  # its weights are often missing from a checkpoint, and token vectors do not need it
+    bare: torch.nn.Module = module.eval()
+    return bare
 
 
 def _load(module: Any, file: Path) -> None:

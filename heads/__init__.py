@@ -1,6 +1,7 @@
 """Heads on stored vectors: sweeps, scores beside baselines, and bundles that predict."""
 
 from heads.audit import audit_labels, audit_leaks
+from heads.bulk import target_scale
 from heads.bundle import Bundle
 from heads.bundle_folder import load_bundle
 from heads.calibration import Calibration
@@ -10,8 +11,9 @@ from heads.conversions import chosen_conversions, compare_conversions, each_alon
 from heads.curve import learning_curves
 from heads.gap import group_gap
 from heads.given import Given, calibration_of, given_entry
+from heads.head import balanced_weights, standardise
 from heads.leaderboard import Leaderboard, best, ranked, table
-from heads.matrix import FeatureMatrix, load_matrix
+from heads.matrix import FeatureMatrix, load_matrix, metadata_columns
 from heads.metrics import HEADLINE, METRICS
 from heads.output import write_predictions
 from heads.predictions import Predictions
@@ -43,6 +45,7 @@ __all__ = [
     "audit_labels",
     "audit_leaks",
     "audit_report",
+    "balanced_weights",
     "best",
     "calibration_of",
     "check_names",
@@ -68,10 +71,13 @@ __all__ = [
     "load_bundle",
     "load_matrix",
     "mean_ranks",
+    "metadata_columns",
     "ranked",
     "robustness",
     "robustness_report",
+    "standardise",
     "table",
+    "target_scale",
     "write_predictions",
     "transfer",
     "transfer_report",

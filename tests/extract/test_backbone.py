@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from extract.backbone import load_backbone
+from extract.backbone import load_backbone, vector_length
 from extract.encoder import Options, make_encoder
 from extract.engine import relative_error
 from extract.weights import seeded
@@ -137,3 +137,17 @@ def test_real_weights_load_from_a_local_folder() -> None:
     with torch.inference_mode():
         want = network(transform(Image.fromarray(picture(300, 400)))[None]).numpy()
     assert relative_error(made.encode([made.prepare(picture(300, 400))]), want) < 2e-2
+
+
+@pytest.mark.parametrize(
+    ("name", "resize_px", "dim"), [("test_vit", 101, 64), ("test_resnet", 101, 96), ("shufflenet_v2_x0_5", 109, 1024)]
+)
+def test_another_input_size_is_seen_and_recorded(name: str, resize_px: int, dim: int) -> None:
+    backbone = load_backbone(name, weights="random", input_px=96)
+    assert (backbone.preprocess["input_px"], backbone.preprocess["resize_px"]) == ([96, 96], resize_px)
+    assert vector_length(backbone) == dim
+
+
+def test_a_network_that_takes_no_other_size_says_so() -> None:
+    with pytest.raises(InputError, match=r"'vit_b_32' takes no input of 96 x 96 px: "):
+        vector_length(load_backbone("vit_b_32", weights="random", input_px=96))
