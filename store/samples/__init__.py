@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from store.errors import InputError, did_you_mean
-from store.samples import garbage, powder, tem
+from store.samples import garbage, powder, reflectance, tem
 from store.samples.files import Progress, write_text
 
 __all__ = ["SAMPLES", "Sample", "write_sample"]
@@ -32,6 +32,9 @@ SAMPLES: Mapping[str, Sample] = {
     "garbage": Sample(garbage.N_ROWS, garbage.SUMMARY, garbage.DATASET_TOML, garbage.write_garbage),
     "tem": Sample(tem.N_ROWS, tem.SUMMARY, tem.DATASET_TOML, tem.write_tem),
     "powder": Sample(powder.N_ROWS, powder.SUMMARY, powder.DATASET_TOML, powder.write_powder),
+    "reflectance": Sample(
+        reflectance.N_ROWS, reflectance.SUMMARY, reflectance.DATASET_TOML, reflectance.write_reflectance
+    ),
 }
 
 
