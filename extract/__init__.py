@@ -1,6 +1,7 @@
 """From pixels and text to vectors in the store."""
 
 from extract.backbone import Backbone, load_backbone, vector_length, with_normalisation
+from extract.decode import ImageError, read_image
 from extract.depth import deep_blocks
 from extract.encoder import (
     ENCODERS,
@@ -15,23 +16,28 @@ from extract.encoder import (
 from extract.language import language_module, load_language, pool_tokens
 from extract.pipeline import SpaceReport, extract_features, probe_images
 from extract.report import closing_lines, spaces_report
+from extract.resize import prepare_image
 from extract.shard import Shard
 from extract.total import total_reports
+from extract.view import crop, join_pictures, seen_parts, whole_picture
 from extract.weights import WeightsError, seeded
 
 __all__ = [
     "Backbone",
     "ENCODERS",
     "Encoder",
+    "ImageError",
     "Options",
     "Shard",
     "SpaceReport",
     "WeightsError",
     "closing_lines",
+    "crop",
     "deep_blocks",
     "encoder_from_space",
     "encoders_like",
     "extract_features",
+    "join_pictures",
     "language_module",
     "load_backbone",
     "load_language",
@@ -39,10 +45,14 @@ __all__ = [
     "make_encoders",
     "modality_of",
     "pool_tokens",
+    "prepare_image",
     "probe_images",
+    "read_image",
     "seeded",
+    "seen_parts",
     "spaces_report",
     "total_reports",
     "vector_length",
+    "whole_picture",
     "with_normalisation",
 ]

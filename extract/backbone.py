@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.engine import Precision
-from extract.resize import resize_rgb
+from extract.resize import prepare_image
 from extract.runner import ANYWHERE, Place, Runner
 from extract.weights import hub_file, read_state, seeded, state_digest, url_file, weights_file
 from store import FeatureSpace, InputError
@@ -61,14 +61,8 @@ class ImageEncoder:
         self.runner = Runner(module, (noise,), _cache_key(space), place, space.precision)
 
     def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the pixels the network sees, uint8 ``(h, w, 3)``, of one image ``(h, w)`` or ``(h, w, 3)``.
-
-        Of a stack of p images both have 3 p channels.
-        """
-        if pixels.ndim == 2 or pixels.shape[2] == 3:
-            return resize_rgb(pixels, self.space.preprocess)
-        images = np.split(pixels, pixels.shape[2] // 3, axis=2)
-        return np.concatenate([resize_rgb(image, self.space.preprocess) for image in images], axis=2)
+        """Return the pixels the network sees, as `prepare_image` has them."""
+        return prepare_image(pixels, self.space.preprocess)
 
     def encode(self, batch: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return float32 ``(b, d)`` for b prepared images.

@@ -26,6 +26,17 @@ CROP_MODES = ("center", "squash", "border")  # timm/data/transforms_factory.py, 
 _NARROW = 8  # from this aspect ratio on, only what survives the crop is resized: a 3 x 9000 strip would fill memory
 
 
+def prepare_image(pixels: Image8, preprocess: Mapping[str, Any]) -> Image8:
+    """Return the pixels a network sees, uint8 ``(*input_px, 3)``, of one image ``(h, w)`` or ``(h, w, 3)``.
+
+    Of a stack of p images both have 3 p channels.
+    """
+    if pixels.ndim == 2 or pixels.shape[2] == 3:
+        return resize_rgb(pixels, preprocess)
+    images = np.split(pixels, pixels.shape[2] // 3, axis=2)
+    return np.concatenate([resize_rgb(image, preprocess) for image in images], axis=2)
+
+
 def resize_rgb(pixels: Image8, preprocess: Mapping[str, Any]) -> Image8:
     """Resize and crop to what a backbone takes.
 

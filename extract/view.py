@@ -46,26 +46,35 @@ def render(images: Sequence[Pixels], settings: Mapping[str, Any]) -> Any:
     Raises:
         ImageError: It cannot be cropped, converted, cut or stacked; the message says why.
     """
-    parts = settings["stack"] or [settings]
-    whole = [_whole(pixels, part) for pixels, part in zip(images, parts, strict=True)]
+    parts = seen_parts(settings)
+    cropped = [crop(pixels, part["crop_bottom_px"]) for pixels, part in zip(images, parts, strict=True)]
+    whole = [whole_picture(pixels, part) for pixels, part in zip(cropped, parts, strict=True)]
     _check_sizes(whole)
     if is_one_crop(settings):
-        return _joined(whole, parts)
+        return join_pictures(whole, parts)
     columns = [[cut(turn, settings) for turn in turned(pixels, settings["turns"])] for pixels in whole]
-    return [[_joined(tiles, parts) for tiles in zip(*turns, strict=True)] for turns in zip(*columns, strict=True)]
+    return [[join_pictures(tiles, parts) for tiles in zip(*turns, strict=True)] for turns in zip(*columns, strict=True)]
 
 
-def _whole(pixels: Pixels, part: Mapping[str, Any]) -> Pixels:
-    """Return the whole picture; of a spectrum to be, at its full depth."""
-    pixels = crop(pixels, part["crop_bottom_px"])
+def seen_parts(settings: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the settings of each part of a stack; of another block its own."""
+    return settings["stack"] or [settings]
+
+
+def whole_picture(pixels: Pixels, part: Mapping[str, Any]) -> Pixels:
+    """Return the cropped pixels converted and perturbed as a part says; of a spectrum to be, at their full depth."""
     if part["view"] == "fourier":
         return pixels
     converted = to_8bit(pixels, part["convert"])
     return converted if part["view"] == "plain" else perturb(converted, part["view"])
 
 
-def _joined(images: Sequence[Pixels], parts: Sequence[Mapping[str, Any]]) -> Image8:
-    """Return the 8-bit image of one tile, channels side by side for a stack."""
+def join_pictures(images: Sequence[Pixels], parts: Sequence[Mapping[str, Any]]) -> Image8:
+    """Return the 8-bit image of whole pictures or tiles: spectra taken, channels side by side for a stack.
+
+    Raises:
+        ImageError: The parts of a stack differ in size.
+    """
     found = [
         spectrum_image(pixels) if part["view"] == "fourier" else pixels
         for pixels, part in zip(images, parts, strict=True)

@@ -98,9 +98,9 @@ class AugmentSettings(_Table):
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Turns of the colour circle up to this share, either way."""
     noise: Share = 0.0
-    """Standard deviation of Gaussian noise, as a share of the range from black to white."""
+    """Largest standard deviation of Gaussian noise, as a share of the range from black to white."""
     blur: NotNegative = 0.0
-    """Largest standard deviation of a Gaussian blur, in pixels."""
+    """Largest standard deviation of a Gaussian blur, in pixels of the network's input."""
     mixup: NotNegative = 0.0
     """Alpha of MixUp; 0 switches it off."""
     cutmix: NotNegative = 0.0
