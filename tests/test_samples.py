@@ -51,3 +51,14 @@ def test_picture_and_text_together_find_the_bin_and_neither_alone(garbage: Path)
     assert found["hazard"][text] > found["hazard"][prior] + 0.3  # only the text tells
     assert found["hazard"][image] < found["hazard"][prior] + 0.1
     assert found["hazard"][both] < found["hazard"][text] + 0.05
+
+
+def test_both_modalities_beat_each_and_cells_of_known_patients_flatter(tmp_path: Path) -> None:
+    spec = write_sample("cells", tmp_path, n_rows=240, seed=1)
+    run_json("extract", "--data", spec)
+    document = run_json("heads", "--data", spec, "--head", "linear")
+    found = scores(document)["diagnosis"]
+    single = found["image:bf"], found["image:fl"]
+    assert found["image:bf+image:fl"] > max(single) + 0.04 and min(single) > found[""] + 0.05
+    (gap,) = document["group_gap"]
+    assert gap["low"] > 0 and gap["random"]["value"] > gap["grouped"]["value"] + 0.04

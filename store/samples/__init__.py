@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from store.errors import InputError, did_you_mean
-from store.samples import garbage, powder, reflectance, tem
+from store.samples import cells, garbage, powder, reflectance, tem
 from store.samples.files import Progress, write_text
 
 __all__ = ["SAMPLES", "Sample", "write_sample"]
@@ -29,12 +29,13 @@ class Sample(NamedTuple):
 
 
 SAMPLES: Mapping[str, Sample] = {
-    "garbage": Sample(garbage.N_ROWS, garbage.SUMMARY, garbage.DATASET_TOML, garbage.write_garbage),
     "tem": Sample(tem.N_ROWS, tem.SUMMARY, tem.DATASET_TOML, tem.write_tem),
+    "cells": Sample(cells.N_ROWS, cells.SUMMARY, cells.DATASET_TOML, cells.write_cells),
     "powder": Sample(powder.N_ROWS, powder.SUMMARY, powder.DATASET_TOML, powder.write_powder),
     "reflectance": Sample(
         reflectance.N_ROWS, reflectance.SUMMARY, reflectance.DATASET_TOML, reflectance.write_reflectance
     ),
+    "garbage": Sample(garbage.N_ROWS, garbage.SUMMARY, garbage.DATASET_TOML, garbage.write_garbage),
 }
 
 
