@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +16,6 @@ from store import FeatureStore
 
 WRITE_ROWS = 1024  # one chunk of the store
 WRITE_SECONDS = 10.0  # what is encoded waits no longer for its chunk to fill: that much a killed run loses
-ASK_SECONDS = 5.0  # asking takes 1 s per million missing keys
 BATCH_ROWS = 64  # for encoders without weights
 IN_FLIGHT = 2  # batches an encoder has at once: while the last parts of one run, the next one fills the other cores
 
@@ -48,18 +47,29 @@ class Lane:
     """Prepared items, batches on their way, finished vectors, failures.
 
     Attributes:
-        missing: Keys still to be embedded when they were last looked for; grows smaller while others embed them.
+        missing: Keys still to be embedded, by whomever.
+        claimed: Those of them that this process embeds; written or failed, they leave both.
         embedded: Keys embedded and written by this process.
+        is_patient: Whether what other processes claimed is left to them.
     """
 
     def __init__(
-        self, encoder: Encoder, store: FeatureStore, *, batch_size: int | None, clock: Clock, workers: Executor
+        self,
+        encoder: Encoder,
+        store: FeatureStore,
+        *,
+        batch_size: int | None,
+        clock: Clock,
+        workers: Executor,
+        retry: bool = False,
     ) -> None:
         self.encoder = encoder
         self.clock = clock
         self.missing: set[str] = set()
+        self.claimed: set[str] = set()
         self.embedded: set[str] = set()
-        self._is_shared = False
+        self.is_patient = True
+        self._retry = retry
         self._store = store
         self._workers = workers
         self._batch_size = batch_size or int(getattr(encoder, "batch_size", BATCH_ROWS))
@@ -68,7 +78,18 @@ class Lane:
         self._keys: list[str] = []
         self._vectors: list[NDArray[np.float32]] = []
         self._reasons: dict[str, str] = {}
-        self._written_at = self._asked_at = time.monotonic()
+        self._written_at = time.monotonic()
+
+    def claim(self, keys: Sequence[str]) -> None:
+        """Take over those of the keys that nobody has embedded and that no other process is embedding."""
+        wanted = [key for key in keys if key in self.missing]
+        if not self.is_patient:
+            self.claimed.update(wanted)
+            return
+        with self.clock.measure("store"):
+            mine, done = self._store.claim(self.encoder.space, wanted, retry=self._retry)
+        self.claimed.update(mine)
+        self.missing.difference_update(done)
 
     def add(self, key: str, prepared: Any) -> None:
         """Take one prepared item; encode when a batch is full, write when a chunk is."""
@@ -89,25 +110,25 @@ class Lane:
                 self._finish()
 
     def write(self) -> None:
-        """Write what is encoded, and what failed; learn what other processes have written."""
+        """Write what is encoded, and what failed."""
         keys, vectors, reasons = self._keys, self._vectors, self._reasons
         self._keys, self._vectors, self._reasons = [], [], {}
         with self.clock.measure("store"):
             if keys:
                 provenance = getattr(self.encoder, "provenance", None)
-                n_new = self._store.write(self.encoder.space, keys, np.concatenate(vectors), provenance=provenance)
-                self._is_shared |= n_new < len(keys)
+                self._store.write(self.encoder.space, keys, np.concatenate(vectors), provenance=provenance)
                 self.embedded.update(keys)
             if reasons:
                 self._store.fail(self.encoder.space, reasons)
+            done = [*keys, *reasons]
+            self._store.release(self.encoder.space, done)
+            self.missing.difference_update(done)
+            self.claimed.difference_update(done)
             self._written_at = time.monotonic()
-            if self._written_at - self._asked_at > ASK_SECONDS:
-                self._ask()
 
-    def met_another(self) -> bool:
-        """Tell, once each time, that another process was found to embed the very same items."""
-        met, self._is_shared = self._is_shared, False
-        return met
+    def release(self) -> None:
+        """Give back what is claimed and not written."""
+        self._store.release(self.encoder.space, list(self.claimed))
 
     def expect(self) -> None:
         """Tell an encoder with weights how much will come, so that it picks its engine."""
@@ -141,8 +162,3 @@ class Lane:
         self._vectors.append(vectors[finite])
         if len(self._keys) >= WRITE_ROWS or time.monotonic() - self._written_at > WRITE_SECONDS:
             self.write()
-
-    def _ask(self) -> None:
-        """Leave to other processes what they have embedded meanwhile."""
-        self.missing.intersection_update(self._store.missing(self.encoder.space, list(self.missing), retry=True))
-        self._asked_at = time.monotonic()

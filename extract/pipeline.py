@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from extract.decode import ImageError, read_image
 from extract.encoder import Encoder
 from extract.lane import IN_FLIGHT, Clock, Lane
+from extract.rounds import Unit, claimed, rounds
 from extract.shard import Shard
 from extract.view import render
 from store import (
@@ -90,7 +90,7 @@ class Want:
     items: Sequence[Any]
     keys: Sequence[str | None]
     lane: Lane
-    claimed: set[str]
+    lacking: set[str]
 
 
 def extract_features(
@@ -133,11 +133,11 @@ def extract_features(
             known = [key for key in keys if key is not None]
             for encoder in chosen:
                 clock = clocks[encoder.space.modality]
-                lane = Lane(encoder, store, batch_size=batch_size, clock=clock, workers=workers)
+                lane = Lane(encoder, store, batch_size=batch_size, clock=clock, workers=workers, retry=retry)
                 lane = lanes.setdefault(encoder.space.fingerprint, lane)
-                claimed = set(store.missing(encoder.space, known, retry=retry)) - lane.missing
-                lane.missing |= claimed
-                wants.append(Want(block, ids, items, keys, lane, claimed))
+                lacking = set(store.missing(encoder.space, known, retry=retry)) - lane.missing
+                lane.missing |= lacking
+                wants.append(Want(block, ids, items, keys, lane, lacking))
         seconds = _run(wants, list(lanes.values()), progress)
     return [_report(want, store, clocks, seconds) for want in wants]
 
@@ -191,7 +191,7 @@ def _run(wants: Sequence[Want], lanes: Sequence[Lane], progress: Progress | None
             for _ in run([want for want in wants if want.lane in mine], mine):
                 done += 1
                 if progress:
-                    progress(done, total)
+                    progress(min(done, total), total)
         seconds[modality] = time.perf_counter() - start
     return seconds
 
@@ -203,19 +203,18 @@ def _distinct(lanes: Iterable[Lane], modality: str) -> int:
 
 @contextmanager
 def _kept(lanes: Sequence[Lane]) -> Iterator[None]:
-    """Encode and write the rest at the end; when something ends the run early, write what is encoded."""
+    """When something ends the run early, write what is encoded, and leave the rest to others."""
     try:
         yield
-        for lane in lanes:
-            lane.encode()
     except StoreError:
         raise  # what the store did not take now it will not take a moment later
     except BaseException:
         for lane in lanes:
             lane.write()
         raise
-    for lane in lanes:
-        lane.write()
+    finally:
+        for lane in lanes:
+            lane.release()
 
 
 def _embed_images(wants: Sequence[Want], lanes: Sequence[Lane]) -> Iterator[str]:
@@ -223,14 +222,19 @@ def _embed_images(wants: Sequence[Want], lanes: Sequence[Lane]) -> Iterator[str]
     sources: dict[str, Sources] = {}
     for want in wants:
         for key, refs in zip(want.keys, want.items, strict=True):
-            if key in want.claimed:
+            if key in want.lacking:
                 sources.setdefault(key, refs)
 
-    def call(unit: list[str]) -> Callable[[], list[tuple[str, Lane, Any]]]:
-        lacking = {key: [lane for lane in lanes if key in lane.missing] for key in unit}
+    def call(unit: Unit) -> Callable[[], list[tuple[str, Lane, Any]]]:
+        lacking = {key: [lane for lane in lanes if key in lane.claimed] for key in unit}
         return lambda: _prepare({key: sources[key] for key in unit if lacking[key]}, lacking)
 
-    calls = ((unit, call(unit)) for unit in _in_turn(_sharing(sources), lanes))
+    for units in rounds(_sharing(sources), lanes):
+        yield from _hand_out(((unit, call(unit)) for unit in claimed(units, lanes)), lanes)
+
+
+def _hand_out(calls: Iterable[tuple[Unit, Callable[[], Any]]], lanes: Sequence[Lane]) -> Iterator[str]:
+    """Prepare images ahead, give them to their lanes in order, and yield their keys."""
     n_looks = sum(getattr(lane.encoder, "n_looks", 1) for lane in lanes)
     prepared = _in_order(calls, ahead=max(2, min(AHEAD, 4 * AHEAD // max(1, n_looks))))
     clock = lanes[0].clock if lanes else Clock()
@@ -243,18 +247,9 @@ def _embed_images(wants: Sequence[Want], lanes: Sequence[Lane]) -> Iterator[str]
         for key, lane, outcome in outcomes:
             if isinstance(outcome, ImageError):
                 lane.fail(key, str(outcome))
-            elif key in lane.missing:
+            else:
                 lane.add(key, outcome)
         yield from unit
-
-
-def _in_turn(todo: Iterable[T], lanes: Sequence[Lane]) -> Iterator[T]:
-    """Yield what is to be done in its order; where another process does the very same, go on somewhere else."""
-    waiting = deque(todo)
-    while waiting:
-        if any(lane.met_another() for lane in lanes):
-            waiting.rotate(secrets.randbelow(len(waiting)))
-        yield waiting.popleft()
 
 
 def _sharing(sources: Mapping[str, Sources]) -> list[list[str]]:
@@ -279,10 +274,12 @@ def _embed_texts(wants: Sequence[Want], lanes: Sequence[Lane]) -> Iterator[str]:
     """Embed texts from short to long, so that little is padded."""
     texts = {key: text for want in wants for key, text in zip(want.keys, want.items, strict=True) if key is not None}
     for lane in lanes:
-        for key in _in_turn(sorted(lane.missing, key=lambda key: (len(texts[key]), key)), [lane]):
-            if key in lane.missing:
-                lane.add(key, lane.encoder.prepare(texts[key]))
-            yield key
+        ordered = sorted(lane.missing, key=lambda key: (len(texts[key]), key))
+        for units in rounds([(key,) for key in ordered], [lane]):
+            for (key,) in claimed(units, [lane]):
+                if key in lane.claimed:
+                    lane.add(key, lane.encoder.prepare(texts[key]))
+                yield key
 
 
 def _in_order(calls: Iterable[tuple[Any, Callable[[], Any]]], *, ahead: int = AHEAD) -> Iterator[tuple[Any, Any]]:
@@ -374,7 +371,7 @@ def _probe(refs: Sources, block: ImageBlock) -> str | None:
 
 def _report(want: Want, store: FeatureStore, clocks: Mapping[str, Clock], seconds: Mapping[str, float]) -> SpaceReport:
     lane, space = want.lane, want.lane.encoder.space
-    n_embedded = len(want.claimed & lane.embedded)
+    n_embedded = len(want.lacking & lane.embedded)
     failures = _failures(want, store)
     n_rows = sum(item is not None for item in want.items)
     wall = seconds[space.modality] if n_embedded else 0.0

@@ -30,6 +30,7 @@ from store.vectors.files import Files, Stamp, reading
 from store.vectors.index import KEY_BYTES, ROW_BYTES, KeyIndex
 
 LOCK = "keys/.lock"  # inside an array, where Zarr readers list nothing
+CLAIMS = "keys/.claims"
 T = TypeVar("T")
 R = TypeVar("R")
 

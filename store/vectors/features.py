@@ -10,12 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from store.errors import InputError, StoreError, did_you_mean
 from store.space import FeatureSpace
-from store.vectors.arrays import SpaceArrays, as_stored
+from store.vectors.arrays import CLAIMS, SpaceArrays, as_stored
 from store.vectors.chunks import ChunkDamage, group_document
 from store.vectors.description import FOLDER, folder_of, read_attributes, read_description
 from store.vectors.failures import change_failures, read_failures
 from store.vectors.files import PARTIAL, open_files
 from store.vectors.index import first_places, key_bytes
+from store.vectors.locks import Claims
 from store.vectors.upkeep import clean_up, drop_damage, find_damage
 
 N_READ_TRIES = 5
@@ -38,6 +39,7 @@ class FeatureStore:
         self.read_only = read_only
         self._files = open_files(url, storage_options)
         self._opened: dict[str, SpaceArrays] = {}
+        self._claims: dict[str, Claims | None] = {}
         self._version: int | None = None
 
     def spaces(self) -> list[FeatureSpace]:
@@ -99,6 +101,33 @@ class FeatureStore:
         arrays = None if retry else self._open(space)
         failed = read_failures(arrays) if arrays else {}
         return [key for key in absent if key not in failed]
+
+    def claim(self, space: FeatureSpace, keys: Sequence[str], *, retry: bool = False) -> tuple[list[str], list[str]]:
+        """Say that this process will embed what is missing of these keys and what no other process has claimed.
+
+        A claim ends with `release` or with the process. At URLs there are none: everything is this process's.
+
+        Args:
+            space: Which vectors.
+            keys: Distinct content keys that lacked a vector when they were last looked for.
+            retry: As for `missing`.
+
+        Returns:
+            The keys that are this process's now, and those that others have finished meanwhile.
+        """
+        self._check_writable()
+        if (claims := self._claims_of(space)) is None:
+            return list(keys), []
+        taken = claims.take(keys)
+        missing = set(self.missing(space, taken, retry=retry))
+        done = [key for key in taken if key not in missing]
+        claims.free(done)
+        return [key for key in taken if key in missing], done
+
+    def release(self, space: FeatureSpace, keys: Sequence[str]) -> None:
+        """Give claimed keys back."""
+        if (claims := self._claims_of(space)) is not None:
+            claims.free(keys)
 
     def read(self, space: FeatureSpace, keys: Sequence[str]) -> NDArray[np.float32]:
         """Return stored vectors in the order of `keys`, reading only the chunks they lie in.
@@ -279,11 +308,21 @@ class FeatureStore:
         self._check_writable()
         exists, arrays = self._exists(), self._open(space)
         if not exists or (arrays is None and self._version != LAYOUT_VERSION):  # new spaces are of the new layout
-            self._files.write("zarr.json", group_document({"embedonce_schema_version": LAYOUT_VERSION}))
-            self._version = LAYOUT_VERSION
+            self._make_root()
         if arrays is None or provenance:
             SpaceArrays(self._files, space).make(provenance)
         return arrays or self._opened.setdefault(space.fingerprint, SpaceArrays(self._files, space))
+
+    def _make_root(self) -> None:
+        self._files.write("zarr.json", group_document({"embedonce_schema_version": LAYOUT_VERSION}))
+        self._version = LAYOUT_VERSION
+
+    def _claims_of(self, space: FeatureSpace) -> Claims | None:
+        if space.fingerprint not in self._claims:
+            if not self._exists():
+                self._make_root()
+            self._claims[space.fingerprint] = self._files.claims(f"{folder_of(space)}/{CLAIMS}")
+        return self._claims[space.fingerprint]
 
     def _rows(self, space: FeatureSpace, query: NDArray[np.uint8]) -> NDArray[np.int64]:
         arrays = self._open(space)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from store.errors import StoreError
-from store.vectors.locks import file_lock
+from store.vectors.locks import Claims, file_lock
 
 PARTIAL = ".partial"
 Stamp = tuple[Any, ...]
@@ -44,6 +44,9 @@ class Files(Protocol):
 
     def lock(self, name: str) -> AbstractContextManager[None]:
         """Hold an exclusive lock between threads and processes."""
+
+    def claims(self, name: str) -> Claims | None:
+        """Return what tells processes apart that work on the same keys; None where there are no locks."""
 
 
 def open_files(url: str | Path, options: Mapping[str, Any] | None = None) -> Files:
@@ -141,6 +144,14 @@ class LocalFiles:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(file_lock(path))
             yield
+
+    def claims(self, name: str) -> Claims:
+        """Return what tells processes apart that work on the same keys."""
+        path = self.root / name
+        with self._writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()  # what cannot be written to is found out here
+        return Claims(path)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

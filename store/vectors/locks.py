@@ -1,10 +1,11 @@
-"""A short lock on a file, released by the kernel when its holder ends, however it ends."""
+"""Locks on files, released by the kernel when their holder ends, however it ends: short ones, and claims."""
 
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
 from store.errors import StoreError
@@ -41,6 +42,44 @@ def file_lock(path: Path, *, timeout_seconds: float = 300.0) -> Iterator[None]:
         os.close(descriptor)
 
 
+class Claims:
+    """Which content keys this process works on, told to other processes by a locked byte for each key.
+
+    The file stays empty: a byte's place is the start of its key. Claims are a courtesy that saves work done twice;
+    nothing depends on them. Within one process they exclude nobody.
+
+    Args:
+        path: Made if absent, and left in place; its folder must exist. Open while anything is claimed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: set[str] = set()
+        self._file: FileIO | None = None
+
+    def take(self, keys: Sequence[str]) -> list[str]:
+        """Claim what no other process has claimed, and return it."""
+        self._file = file = self._file or FileIO(self._path, "ab")
+        taken = [key for key in keys if _lock_byte(file.fileno(), _place(key))]
+        self._held.update(taken)
+        return taken
+
+    def free(self, keys: Iterable[str]) -> None:
+        """Give claims back."""
+        if self._file is None:
+            return
+        for key in self._held.intersection(keys):
+            _unlock_byte(self._file.fileno(), _place(key))
+            self._held.remove(key)
+        if not self._held:
+            self._file.close()
+            self._file = None
+
+
+def _place(key: str) -> int:
+    return int(key[:7], 16)  # 28 bits, which every file system can address
+
+
 def _try_lock(path: Path) -> int | None:
     """Return a locked descriptor, or None when it is held elsewhere or the file was deleted meanwhile."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -71,6 +110,15 @@ if sys.platform == "win32":
 
     def _unlock(descriptor: int) -> None:
         msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
+    def _lock_byte(descriptor: int, place: int) -> bool:
+        os.lseek(descriptor, place, os.SEEK_SET)
+        return _lock(descriptor)
+
+    def _unlock_byte(descriptor: int, place: int) -> None:
+        os.lseek(descriptor, place, os.SEEK_SET)
+        with suppress(OSError):
+            _unlock(descriptor)
 else:
     import fcntl
 
@@ -82,3 +130,12 @@ else:
 
     def _unlock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_UN)  # not only closed: a forked child may hold the descriptor too
+
+    def _lock_byte(descriptor: int, place: int) -> bool:
+        with suppress(BlockingIOError, PermissionError):  # EAGAIN or EACCES, as POSIX has it
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+            return True
+        return False
+
+    def _unlock_byte(descriptor: int, place: int) -> None:
+        fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, place)

@@ -63,6 +63,9 @@ class RemoteFiles:
         """Do nothing: object stores have no locks."""
         return nullcontext()
 
+    def claims(self, name: str) -> None:
+        """Return None."""
+
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}".rstrip("/")
 

@@ -1,5 +1,8 @@
+import subprocess
+import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from extract import lane, pipeline
+from extract import lane, pipeline, rounds
 from extract.encoder import Options, make_encoder, make_encoders
 from extract.pipeline import extract_features, probe_images
 from store import (
@@ -72,6 +75,10 @@ class Recorder:
 
 def embed(dataset: Dataset, encoder: object, store: FeatureStore, **options: object) -> pipeline.SpaceReport:
     return extract_features(dataset, {"image:bf": [encoder]}, store, **options)[0]  # type: ignore[list-item,arg-type]
+
+
+def keys_of(dataset: Dataset) -> list[str]:
+    return list(filter(None, dataset.images["bf"].keys()))
 
 
 def test_vectors_are_those_of_their_rows(tmp_path: Path) -> None:
@@ -299,7 +306,7 @@ def test_rows_are_written_a_chunk_at_a_time(tmp_path: Path, monkeypatch: pytest.
 
 def test_what_another_process_embedded_meanwhile_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane, "WRITE_ROWS", 1)
-    monkeypatch.setattr(lane, "ASK_SECONDS", 0)
+    monkeypatch.setattr(rounds, "MIN_RUN", 1)
     monkeypatch.setattr(pipeline, "MAX_WORKERS", 1)
     monkeypatch.setattr(pipeline, "AHEAD", 2)
     dataset, store = make_dataset(tmp_path), FeatureStore(tmp_path / "f.zarr")
@@ -326,15 +333,16 @@ class Slow(Recorder):
 
 
 def _embed_slowly(folder: Path, barrier: Barrier) -> int:
-    lane.WRITE_SECONDS, lane.ASK_SECONDS = 0.1, 0.05
     dataset, encoder = load_dataset(folder / "dataset.toml"), Slow()
     barrier.wait()
-    embed(dataset, encoder, FeatureStore(folder / "f.zarr"), batch_size=2)
+    report = embed(dataset, encoder, FeatureStore(folder / "f.zarr"), batch_size=2)
+    assert (report.rows, report.failed, report.embedded) == (dataset.n_rows, 0, sum(encoder.batches))
     return sum(encoder.batches)
 
 
-def test_processes_started_together_share_the_work(tmp_path: Path) -> None:
-    n_images, context = 240, get_context("spawn")
+@pytest.mark.parametrize("n_processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_processes_started_together_embed_each_image_once(tmp_path: Path, n_processes: int) -> None:
+    n_images, context = 160, get_context("spawn")
     make_dataset(tmp_path)
     for index in range(n_images):
         Image.fromarray(np.full((8, 8), index // 2, np.uint8)[:, : 4 + index % 2]).save(
@@ -342,11 +350,75 @@ def test_processes_started_together_share_the_work(tmp_path: Path) -> None:
         )
     rows = [f"row{i},{i}.png,x,{'ab'[i % 2]}" for i in range(n_images)]
     (tmp_path / "labels.csv").write_text("\n".join(["id,file,notes,label", *rows]))
-    with context.Manager() as manager, ProcessPoolExecutor(2, mp_context=context) as pool:
-        barrier = manager.Barrier(2)
-        counts = list(pool.map(_embed_slowly, [tmp_path] * 2, [barrier] * 2))
-    assert sum(counts) < 1.8 * n_images
-    assert max(counts) < n_images, counts
+    with context.Manager() as manager, ProcessPoolExecutor(n_processes, mp_context=context) as pool:
+        barrier = manager.Barrier(n_processes)
+        counts = list(pool.map(_embed_slowly, [tmp_path] * n_processes, [barrier] * n_processes))
+    assert sum(counts) == n_images
+    assert max(counts) < 0.9 * n_images, counts
+    assert FeatureStore(tmp_path / "f.zarr").verify() == []
+
+
+@pytest.fixture
+def other_process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has claimed the first two images of the dataset, and does nothing more."""
+    dataset = make_dataset(tmp_path)
+    code = (
+        "import sys, time; from store import FeatureSpace, FeatureStore\n"
+        "space = FeatureSpace('image', 'recorder', 2, '0' * 64, convert='none')\n"
+        "store = FeatureStore(sys.argv[1])\n"
+        "print(len(store.claim(space, sys.argv[2:])[0]), flush=True)\n"
+        "time.sleep(60)"
+    )
+    keys = keys_of(dataset)[:2]
+    command = [sys.executable, "-c", code, str(tmp_path / "f.zarr"), *keys]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    assert process.stdout is not None and process.stdout.readline() == "2\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_what_a_killed_process_had_claimed_is_embedded_by_another(
+    tmp_path: Path, other_process: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[int] = []
+
+    def wait(seconds: float) -> None:
+        store = FeatureStore(tmp_path / "f.zarr")
+        waits.append(len(store.missing(Recorder().space, keys_of(dataset))))
+        if len(waits) == 3:
+            other_process.kill()
+            other_process.wait()
+
+    dataset, encoder = load_dataset(tmp_path / "dataset.toml"), Recorder()
+    monkeypatch.setattr(rounds.time, "sleep", wait)
+    report = embed(dataset, encoder, FeatureStore(tmp_path / "f.zarr"))
+    assert (report.embedded, encoder.batches) == (6, [4, 2])
+    assert waits == [2, 2, 2], "the others were embedded first, then the process waited"
+
+
+def test_a_process_that_stands_still_holds_nobody_up_for_ever(
+    tmp_path: Path, other_process: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "PATIENCE_SECONDS", 0.3)
+    encoder = Recorder()
+    report = embed(load_dataset(tmp_path / "dataset.toml"), encoder, FeatureStore(tmp_path / "f.zarr"))
+    assert (report.embedded, encoder.batches) == (6, [4, 2])
+    assert other_process.poll() is None
+
+
+def test_what_ends_early_is_claimed_no_longer(tmp_path: Path) -> None:
+    dataset, store = make_dataset(tmp_path), FeatureStore(tmp_path / "f.zarr")
+    with pytest.raises(KeyboardInterrupt):
+        embed(dataset, Recorder(stop_after=1), store, batch_size=2)
+    keys = keys_of(dataset)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        mine, done = pool.submit(_claim, tmp_path / "f.zarr", keys).result()
+    assert (mine, done) == (keys[2:], keys[:2])
+
+
+def _claim(url: Path, keys: list[str]) -> tuple[list[str], list[str]]:
+    return FeatureStore(url).claim(Recorder().space, keys)
 
 
 def test_texts_go_from_short_to_long_and_rows_stay_theirs(tmp_path: Path) -> None:

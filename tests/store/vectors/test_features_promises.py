@@ -251,6 +251,41 @@ def test_the_lock_of_a_dead_process_is_free(tmp_path: Path) -> None:
     assert done == [10]
 
 
+def claim_elsewhere(url: Path, keys: list[str]) -> list[str]:
+    """What another process gets of these keys; it has ended since."""
+    code = (
+        "import sys; from store import FeatureStore; from store.space import FeatureSpace\n"
+        "mine, done = FeatureStore(sys.argv[1]).claim(FeatureSpace.from_json(sys.argv[2]), sys.argv[3:])\n"
+        "print(*mine)"
+    )
+    command = [sys.executable, "-c", code, str(url), SPACE.to_json(), *keys]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=WRITER.parents[3])
+    return done.stdout.split()
+
+
+def test_a_key_is_claimed_by_one_process_until_it_is_released(tmp_path: Path) -> None:
+    url, keys = tmp_path / "features.zarr", make_keys(10)
+    features = FeatureStore(url)
+    assert features.claim(SPACE, keys[:4]) == (keys[:4], [])
+    assert claim_elsewhere(url, keys) == keys[4:]
+    features.write(SPACE, keys[:2], vectors_of(keys[:2]))
+    assert claim_elsewhere(url, keys[:2]) == [], "still claimed"
+    features.release(SPACE, keys[:3])
+    assert claim_elsewhere(url, keys) == [keys[2], *keys[4:]], "what was written meanwhile is nobody's work"
+    assert features.claim(SPACE, keys) == (keys[2:], keys[:2])
+    features.release(SPACE, keys)
+
+
+def test_a_claim_writes_nothing(tmp_path: Path) -> None:
+    features = FeatureStore(tmp_path / "features.zarr")
+    features.claim(SPACE, make_keys(3))
+    features.release(SPACE, make_keys(3))
+    assert features.spaces() == [] == FeatureStore(tmp_path / "features.zarr").verify()
+    assert not FeatureStore(tmp_path / "features.zarr").present(SPACE, make_keys(3)).any()
+    with pytest.raises(StoreError, match="opened read-only"):
+        FeatureStore(tmp_path / "features.zarr", read_only=True).claim(SPACE, make_keys(3))
+
+
 def test_a_lock_that_is_never_given_back_is_named(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     with path.open("w") as held:
@@ -593,6 +628,7 @@ def test_a_read_only_disk_is_one_clear_line_and_can_be_read(small_disk: Path) ->
     for action in (
         lambda: features.write(SPACE, keys, vectors_of(keys)),
         lambda: features.fail(SPACE, {keys[11]: "empty"}),
+        lambda: features.claim(SPACE, keys),
         lambda: features.gc(),
         lambda: features.gc(drop=["image@texture"]),
     ):
