@@ -1,6 +1,6 @@
 """From pixels and text to vectors in the store."""
 
-from extract.backbone import Backbone, load_backbone, vector_length, with_normalisation
+from extract.backbone import Backbone, ImageEncoder, image_space, load_backbone, vector_length, with_normalisation
 from extract.decode import ImageError, read_image
 from extract.depth import deep_blocks
 from extract.encoder import (
@@ -13,10 +13,11 @@ from extract.encoder import (
     make_encoders,
     modality_of,
 )
-from extract.language import language_module, load_language, pool_tokens
+from extract.language import Language, TextEncoder, language_module, load_language, pool_tokens, text_space
 from extract.pipeline import SpaceReport, extract_features, probe_images
 from extract.report import closing_lines, spaces_report
 from extract.resize import prepare_image
+from extract.runner import Place
 from extract.shard import Shard
 from extract.total import total_reports
 from extract.view import crop, join_pictures, seen_parts, whole_picture
@@ -27,9 +28,13 @@ __all__ = [
     "ENCODERS",
     "Encoder",
     "ImageError",
+    "ImageEncoder",
+    "Language",
     "Options",
+    "Place",
     "Shard",
     "SpaceReport",
+    "TextEncoder",
     "WeightsError",
     "closing_lines",
     "crop",
@@ -38,6 +43,7 @@ __all__ = [
     "encoders_like",
     "extract_features",
     "join_pictures",
+    "image_space",
     "language_module",
     "load_backbone",
     "load_language",
@@ -51,6 +57,7 @@ __all__ = [
     "seeded",
     "seen_parts",
     "spaces_report",
+    "text_space",
     "total_reports",
     "vector_length",
     "whole_picture",

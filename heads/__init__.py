@@ -13,7 +13,8 @@ from heads.gap import group_gap
 from heads.given import Given, calibration_of, given_entry
 from heads.head import balanced_weights, standardise
 from heads.leaderboard import Leaderboard, best, ranked, table
-from heads.matrix import FeatureMatrix, load_matrix, metadata_columns
+from heads.linear import ABSENT
+from heads.matrix import MISSING, FeatureMatrix, load_matrix, load_matrix_like, metadata_columns
 from heads.metrics import HEADLINE, METRICS
 from heads.output import write_predictions
 from heads.predictions import Predictions
@@ -32,9 +33,11 @@ from heads.sweep import Sweep, check_names
 from heads.transfer import held_out_groups, held_out_values, transfer
 
 __all__ = [
+    "ABSENT",
     "HEADLINE",
     "HEADS",
     "METRICS",
+    "MISSING",
     "Bundle",
     "Calibration",
     "FeatureMatrix",
@@ -70,6 +73,7 @@ __all__ = [
     "learning_curves",
     "load_bundle",
     "load_matrix",
+    "load_matrix_like",
     "mean_ranks",
     "metadata_columns",
     "ranked",
