@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from heads.curvature import Problems
-from heads.design import Design, make_design
-from heads.head import Float, Index, Job, standardise_folds
+from heads.design import Design, make_design, share_designs
+from heads.head import Float, Index, Job, Standardiser, row_chunks, standardise, standardise_folds
 from heads.logistic import solve_logistic
 from heads.ridge import solve_ridge
 
 WINDOW_CELLS = 2**26  # numbers of the designs held at once
-BATCH_CELLS = 2**22  # numbers of the coordinates solved together
+BATCH_CELLS = 2**22  # numbers of the logits solved together
+MAX_UNION = 1.5  # rows of folds that share a matrix, times those of the smallest of them
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -50,6 +51,15 @@ class Fit:
         """What two fits must share to be the same design."""
         weight = b"" if self.job.sample_weight is None else self.job.weight(self.rows).tobytes()
         return self.rows.tobytes(), weight
+
+    @property
+    def fold(self) -> tuple[Index, Float]:
+        """Training rows and the weight of each."""
+        return self.rows, self.job.weight(self.rows)
+
+    def is_large(self, X: NDArray[np.float32]) -> bool:
+        """Whether a logistic regression has too many rows for a rotation to make it much smaller."""
+        return self.n_logits > 0 and len(self.rows) > X.shape[1] / 2
 
     @cached_property
     def n_logits(self) -> int:
@@ -94,44 +104,91 @@ def solve_all(
     Returns:
         What `finish` made, in the order of `fits`.
     """
-    places: dict[tuple[bytes, bytes], list[int]] = {}
+    places: dict[tuple[bytes, bytes, bool], list[int]] = {}
     for i, fit in enumerate(fits):
-        places.setdefault(fit.key, []).append(i)
-    shared = list(places.values())
-    folds = [(fits[group[0]].rows, fits[group[0]].job.weight(fits[group[0]].rows)) for group in shared]
-    standards = standardise_folds(X, folds) if folds else []
+        places.setdefault((*fit.key, fit.is_large(X)), []).append(i)
+    firsts = [fits[same[0]] for same in places.values()]
+    standards = standardise_folds(X, [fit.fold for fit in firsts]) if firsts else []
+    same = list(places.values())
     done: dict[int, A] = {}
-    for window in _windows([len(rows) * min(len(rows), X.shape[1]) for rows, _ in folds]):
-        made = _parallel(lambda i: make_design(X, *folds[i], standards[i]), window)
-        design = {place: made_one for i, made_one in zip(window, made, strict=True) for place in shared[i]}
-        for solved in _parallel(partial(_solve_batch, fits, design, finish, worth), _batches(fits, list(design))):
+    for window in _windows(X, firsts):
+        made = _parallel(lambda group: _designs(X, [firsts[i] for i in group], [standards[i] for i in group]), window)
+        design = {
+            place: one
+            for group, found in zip(window, made, strict=True)
+            for i, one in zip(group, found, strict=True)
+            for place in same[i]
+        }
+        batches = _batches(fits, design)
+        for solved in _parallel(partial(_solve_batch, fits, design, finish, worth), batches):
             done.update(solved)
     return [done[i] for i in range(len(fits))]
 
 
-def _windows(cells: Sequence[int]) -> list[list[int]]:
-    """Indices of designs that are held together."""
-    windows: list[list[int]] = []
+def _designs(X: NDArray[np.float32], fits: Sequence[Fit], standards: Sequence[Standardiser]) -> list[Design]:
+    """Designs of folds that share a matrix, or of one fold."""
+    if not fits[0].is_large(X):
+        return [make_design(X, *fits[0].fold, standards[0])]
+    shared = standards[0] if len(fits) == 1 else standardise(X, np.unique(np.concatenate([f.rows for f in fits])))
+    return share_designs(X, [fit.fold for fit in fits], standards, shared)
+
+
+def _windows(X: NDArray[np.float32], fits: Sequence[Fit]) -> list[list[list[int]]]:
+    """Groups of folds that are held together; each group shares a matrix."""
+    windows: list[list[list[int]]] = []
     room = 0
-    for i, size in enumerate(cells):
-        if not windows or size > room:
+    for group, n_rows in _groups(X, fits):
+        cells = n_rows * min(n_rows, X.shape[1])
+        if not windows or cells > room:
             windows.append([])
             room = WINDOW_CELLS
-        windows[-1].append(i)
-        room -= size
+        windows[-1].append(group)
+        room -= cells
     return windows
 
 
-def _batches(fits: Sequence[Fit], places: Sequence[int]) -> list[list[int]]:
-    """Fits that are solved together: as many logits and strengths, about as many rows, and work for every core."""
-    order = sorted(places, key=lambda i: (fits[i].n_logits, len(fits[i].strengths), len(fits[i].rows)))
-    limit = max(1, -(-len(places) // (2 * _n_cores())))
+def _groups(X: NDArray[np.float32], fits: Sequence[Fit]) -> list[tuple[list[int], int]]:
+    """Folds that share a matrix, and how many rows that has: large ones that have most of their rows in common.
+
+    Rows with gaps are not shared: a gap becomes the mean of the fold, which is another one in each.
+    """
+    has_gap = np.concatenate([np.isnan(X[part]).any(axis=1) for part in row_chunks(X)])
+    groups: list[tuple[list[int], NDArray[np.bool_], int]] = []
+    for i, fit in enumerate(fits):
+        own = np.zeros(len(X), bool)
+        own[fit.rows] = True
+        can_share = fit.is_large(X) and not (own & has_gap).any()
+        for g, (members, union, smallest) in enumerate(groups if can_share else []):
+            both, least = own | union, min(own.sum(), smallest)
+            if both.sum() <= MAX_UNION * least:
+                groups[g] = ([*members, i], both, least)
+                break
+        else:
+            groups.append(([i], own, int(own.sum()) if can_share else 0))
+    return [(members, int(union.sum())) for members, union, _ in groups]
+
+
+def _batches(fits: Sequence[Fit], designs: Mapping[int, Design]) -> list[list[int]]:
+    """Fits that are solved together: on one matrix or on small ones, as many logits and strengths, about as many rows,
+    and work for every core."""
+
+    def kind(i: int) -> tuple[int, int, int]:
+        return id(designs[i].coordinates) if designs[i].is_shared else 0, fits[i].n_logits, len(fits[i].strengths)
+
+    limit = max(1, -(-len(designs) // _n_cores()))
     batches: list[list[int]] = []
-    for _, group in groupby(order, key=lambda i: (fits[i].n_logits, len(fits[i].strengths))):
+    for _, group in groupby(sorted(designs, key=lambda i: (kind(i), len(fits[i].rows))), key=kind):
         members = list(group)
-        size = max(1, min(limit, BATCH_CELLS // len(fits[members[-1]].rows) ** 2))
+        size = max(1, min(limit, BATCH_CELLS // _cells(fits[members[-1]], designs[members[-1]])))
         batches += [members[start : start + size] for start in range(0, len(members), size)]
     return batches
+
+
+def _cells(fit: Fit, design: Design) -> int:
+    """Numbers that a fit adds to a batch: its coordinates, or its logits where those are shared."""
+    n_rows, r = design.coordinates.shape
+    n_logits = max(1, fit.n_logits) * len(fit.strengths) * n_rows
+    return int(max(1, n_logits if design.is_shared else n_rows * r))
 
 
 def _solve_batch(
@@ -151,16 +208,9 @@ def _solve_batch(
 
 
 def _solve_logistic(batch: Sequence[tuple[Fit, Design]], worth: Worth | None) -> list[Solved]:
-    """Stack folds into one batch, smaller ones padded, and cut the answers apart again."""
-    k, s = batch[0][0].n_logits, len(batch[0][0].strengths)
-    T = _stack([design.coordinates for _, design in batch])
-    Y, weight = np.zeros((len(batch), k, 1, T.shape[1])), np.zeros((len(batch), s, T.shape[1]))
-    for g, (fit, design) in enumerate(batch):
-        m = len(fit.rows)
-        label = np.unique(fit.job.y[fit.rows], return_inverse=True)[1]
-        Y[g, :, 0, :m] = label if k == 1 else label == np.arange(k)[:, None]
-        weight[g, :, :m] = fit.strengths[:, None] * design.weight
-    problems = Problems(T, T.astype(np.float32, copy=False), Y, weight)
+    """Solve folds as one batch and cut the answers apart again."""
+    problems = _problems(batch)
+    s = problems.shape[2]
 
     def worth_of_batch(V: Float) -> NDArray[np.bool_]:
         asked = worth or (lambda _: np.ones(s, bool))
@@ -170,12 +220,30 @@ def _solve_logistic(batch: Sequence[tuple[Fit, Design]], worth: Worth | None) ->
     return _unstack(batch, V, exact)
 
 
+def _problems(batch: Sequence[tuple[Fit, Design]]) -> Problems:
+    """Stack folds into one batch; smaller ones are padded."""
+    k, s = batch[0][0].n_logits, len(batch[0][0].strengths)
+    first = batch[0][1]
+    T = first.coordinates[None] if first.is_shared else _stack([design.coordinates for _, design in batch])
+    _, n, r = T.shape
+    Y, weight = np.zeros((len(batch), k, 1, n)), np.zeros((len(batch), s, n))
+    ratio, power = np.ones((len(batch), 1, 1, r)), np.ones((len(T), r))
+    ratio[..., -1] = 0
+    for g, (fit, design) in enumerate(batch):
+        label = np.unique(fit.job.y[fit.rows], return_inverse=True)[1]
+        Y[g, :, 0, design.place] = label[:, None] if k == 1 else label[:, None] == np.arange(k)
+        np.add.at(weight[g].T, design.place, design.weight[:, None] * fit.strengths)
+        ratio[g, 0, 0, : len(design.ratio)] = design.ratio
+        power[g % len(T), : len(design.power)] = design.power
+    return Problems(T, T.astype(np.float32, copy=False), Y, weight, ratio, first.basis, power)
+
+
 def _unstack(batch: Sequence[tuple[Fit, Design]], V: Float, exact: NDArray[np.bool_]) -> list[Solved]:
     """The answers ``(g, k, s, r)`` fold by fold, as softmax parameters, without padding."""
     full = np.concatenate([-V / 2, V / 2], axis=1) if V.shape[1] == 1 else V
     solved = []
     for (fit, design), parameters in zip(batch, full.transpose(0, 2, 1, 3), strict=True):
-        used = np.r_[: design.coordinates.shape[1] - 1, -1]
+        used = np.r_[: len(design.ratio), -1]
         solved.append(Solved(fit, design, parameters[..., used], exact))
     return solved
 

@@ -20,7 +20,7 @@ def solve_ridge(design: Design, Y: Float, alphas: Float) -> Float:
     T = design.coordinates[:, :-1]
     pulled = T.T @ (design.weight[:, None] * Y)
     if design.is_uniform:
-        return np.asarray(pulled.T / (design.spectrum + alphas[:, None])[:, None])
+        return np.asarray(pulled.T / (len(T) * design.power + alphas[:, None])[:, None])
     values, vectors = np.linalg.eigh(T.T @ (design.weight[:, None] * T))
     turned = (vectors.T @ pulled).T / (np.maximum(values, 0) + alphas[:, None])[:, None]
     return np.asarray(turned @ vectors.T)

@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
-from heads import linear
+from heads import bulk, linear
 from heads.head import Job, Standardiser
 from heads.linear import STRENGTHS, LinearHead, fit_linear
 
@@ -271,15 +271,59 @@ def test_many_windows_and_batches_equal_one(monkeypatch):
         np.testing.assert_allclose(one.inner_scores, other.inner_scores, rtol=1e-4)
 
 
-def test_large_folds_in_float32_still_agree_with_the_tight_solution(monkeypatch):
-    monkeypatch.setattr("heads.logistic.PRECISE_CELLS", 0)
-    monkeypatch.setattr("heads.design.FLOAT64_CELLS", 0)
+def test_folds_read_in_many_parts_still_agree_with_the_tight_solution(monkeypatch):
     monkeypatch.setattr("heads.curvature.CHUNK", 32)
     X, latent = matrix(200, 20)
     y = classes(latent, 4)
     for strength in STRENGTHS[::4]:
         head = at_strength(monkeypatch, X, class_job(y, inner=[(np.arange(200), np.arange(200))]), strength)
         np.testing.assert_allclose(head.predict_proba(X), tight(X, y, strength)(X), atol=1e-4)
+
+
+def test_large_ridge_folds_in_float32_agree(monkeypatch):
+    X, latent = matrix(200, 20)
+    whole = fit_linear(X, [regression_job(targets(latent))], seed=0)[0]
+    monkeypatch.setattr("heads.design.FLOAT64_CELLS", 0)
+    rounded = fit_linear(X, [regression_job(targets(latent))], seed=0)[0]
+    np.testing.assert_allclose(rounded.coef, whole.coef, rtol=1e-3, atol=1e-5)
+
+
+def test_folds_that_share_a_matrix_score_as_each_alone(monkeypatch):
+    X, latent = matrix(150, 30)
+    X[:, 3] = np.where(np.arange(150) == 5, 1e3, X[:, 3])  # one fold has an outlier that the others do not
+    X[:, 4] = np.arange(150) == 5  # and a column that does not vary in the fold without that row
+    weight = np.linspace(0.2, 3, 150)
+    jobs = [class_job(classes(latent, c, seed=c), sample_weight=weight) for c in (2, 4)]
+    together = fit_linear(X, jobs, seed=0)
+    monkeypatch.setattr("heads.bulk.MAX_UNION", 0)
+    for one, other in zip(together, fit_linear(X, jobs, seed=0), strict=True):
+        np.testing.assert_allclose(one.inner_scores, other.inner_scores, rtol=1e-4)
+        np.testing.assert_allclose(one.predict_proba(X), other.predict_proba(X), atol=1e-5)
+
+
+def test_folds_with_gaps_take_their_own_means():
+    X, latent = matrix(150, 30)
+    X[::7, 3] = np.nan
+    job = class_job(classes(latent, 3))
+    head = fit_linear(X, [job], seed=0)[0]
+    losses = np.zeros(len(STRENGTHS))
+    for fit, val in job.inner:
+        filled = np.where(np.isnan(X), np.nanmean(X[fit].astype(np.float64), axis=0), X)
+        losses += [log_loss(job.y[val], tight(filled[fit], job.y[fit], c)(filled[val])) / 3 for c in STRENGTHS]
+    np.testing.assert_allclose(head.inner_scores, losses, rtol=1e-3)
+
+
+def test_folds_of_unlike_rows_do_not_share(monkeypatch):
+    shared = []
+    original = bulk.share_designs
+    monkeypatch.setattr(
+        bulk, "share_designs", lambda X, folds, *rest: shared.append(len(folds)) or original(X, folds, *rest)
+    )
+    X, latent = matrix(200, 20)
+    y = classes(latent, 3)
+    few, many = np.arange(30), np.arange(30, 200)
+    fit_linear(X, [class_job(y, train=rows, inner=[(rows, rows[::2])] * 2) for rows in (few, many)], seed=0)
+    assert sorted(shared) == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("could_win", [1.15, 0.0], ids=["in one pass", "in a second pass"])
@@ -298,11 +342,11 @@ def test_leaving_clear_losers_unfinished_changes_neither_choice_nor_head(monkeyp
         assert (head.inner_scores[~head.inner_exact] > 1.05 * other.inner_scores.min()).all()
 
 
-def test_without_room_for_factors_the_answer_is_the_same(monkeypatch):
+def test_without_room_for_blocks_the_answer_is_the_same(monkeypatch):
     X, latent = matrix(60, 150)
     jobs = [class_job(classes(latent, c, seed=c)) for c in (2, 4)]
     whole = fit_linear(X, jobs, seed=0)
-    monkeypatch.setattr("heads.curvature.MAX_CELLS", 0)
+    monkeypatch.setattr("heads.logistic.BLOCK_CELLS", 0)
     monkeypatch.setattr(linear, "COULD_WIN", np.inf)
     for head, other in zip(fit_linear(X, jobs, seed=0), whole, strict=True):
         np.testing.assert_allclose(head.inner_scores, other.inner_scores, rtol=1e-3)
