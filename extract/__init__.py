@@ -18,17 +18,18 @@ from extract.pipeline import SpaceReport, extract_features, probe_images
 from extract.report import closing_lines, spaces_report
 from extract.resize import prepare_image
 from extract.runner import Place
+from extract.saving import save_backbone, save_language
 from extract.shard import Shard
 from extract.total import total_reports
 from extract.view import crop, join_pictures, seen_parts, whole_picture
-from extract.weights import WeightsError, seeded
+from extract.weights import WeightsError, seeded, state_digest
 
 __all__ = [
     "Backbone",
     "ENCODERS",
     "Encoder",
-    "ImageError",
     "ImageEncoder",
+    "ImageError",
     "Language",
     "Options",
     "Place",
@@ -42,8 +43,8 @@ __all__ = [
     "encoder_from_space",
     "encoders_like",
     "extract_features",
-    "join_pictures",
     "image_space",
+    "join_pictures",
     "language_module",
     "load_backbone",
     "load_language",
@@ -54,9 +55,12 @@ __all__ = [
     "prepare_image",
     "probe_images",
     "read_image",
+    "save_backbone",
+    "save_language",
     "seeded",
     "seen_parts",
     "spaces_report",
+    "state_digest",
     "text_space",
     "total_reports",
     "vector_length",

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 LOCAL = "local-dir:"  # timm's prefix for a folder with config.json and weights
+HEADLESS = "embedonce"  # key of config.json in a folder that `save_backbone` wrote
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # timm/models/_hub.py
 CODE_FIELDS = ("num_classes", "in_chans", "global_pool", "pretrained", "pretrained_cfg")
 GOOGLENET = {"transform_input": True, "aux_logits": True, "init_weights": False}  # as its published weights want it
@@ -36,6 +37,8 @@ class Backbone:
         preprocess: The resolved preprocessing, as `FeatureSpace` keeps it.
         pooling: How positions became one vector.
         source: Where the weights came from, for people.
+        in_chans: 3 for each image.
+        is_saved: Whether it comes from an encoder folder, and takes so many channels and no others.
     """
 
     module: "torch.nn.Module"
@@ -44,6 +47,7 @@ class Backbone:
     pooling: str
     source: str
     in_chans: int = 3
+    is_saved: bool = False
 
 
 class ImageEncoder:
@@ -92,8 +96,8 @@ def image_names() -> tuple[list[str], list[str]]:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether timm or torchvision has it; ``architecture.tag`` and ``local-dir:PATH`` count."""
-    if name.startswith(LOCAL):
+    """Whether timm or torchvision has it; ``architecture.tag``, ``local-dir:PATH`` and encoder folders count."""
+    if name.startswith(LOCAL) or "architecture" in _read_config(Path(name)):
         return True
     timm_names, torchvision_names = image_names()
     return name.split(".")[0] in timm_names or name in torchvision_names
@@ -118,18 +122,19 @@ def load_backbone(
     *,
     weights: str = "pretrained",
     seed: int = 0,
-    in_chans: int = 3,
+    in_chans: int | None = None,
     input_px: int | None = None,
     model_args: Mapping[str, Any] | None = None,
 ) -> Backbone:
     """Return a headless network.
 
     Args:
-        name: A timm name (with or without its tag), ``local-dir:PATH``, or a torchvision name that timm lacks.
+        name: A timm name (with or without its tag), a folder in timm's local form (``local-dir:PATH``, or its path), or
+            a torchvision name that timm lacks.
         weights: ``"pretrained"``, ``"random"``, or a file or folder.
         seed: For random weights.
         in_chans: Input channels, a multiple of 3: timm repeats the weights of the first layer and scales them to the
-            same sum, so that a stack of equal images gives what one image would.
+            same sum, so that a stack of equal images gives what one image would. None: 3, or what a saved encoder has.
         input_px: Side of the square it sees, instead of what its weights were made for.
         model_args: Further arguments of a timm network, such as ``{"norm": "group"}`` of `residual`.
 
@@ -137,11 +142,16 @@ def load_backbone(
         InputError: No such folder or file, no pretrained weights, out of reach, weights of another network, or a
             network that cannot be widened.
     """
+    folder = Path(name.removeprefix(LOCAL))
+    if HEADLESS in _read_config(folder):
+        return _saved_backbone(folder, weights=weights, seed=seed, in_chans=in_chans, input_px=input_px)
+    in_chans = in_chans or 3
     if name in _torchvision_names():
         if in_chans != 3:
             raise InputError(f"'{name}' is a torchvision network and takes 3 channels; stacks need a timm network")
         return _torchvision_backbone(name, weights, seed, input_px)
-    model, args, config = _read_local(Path(name.removeprefix(LOCAL))) if name.startswith(LOCAL) else (name, {}, None)
+    is_folder = name.startswith(LOCAL) or "architecture" in _read_config(folder)
+    model, args, config = _read_local(folder) if is_folder else (name, {}, None)
     args = {**args, **(model_args or {}), "in_chans": in_chans}
     return _timm_backbone(name, model, args, config, weights=weights, seed=seed, input_px=input_px)
 
@@ -185,6 +195,50 @@ def vector_length(backbone: Backbone) -> int:
     if vectors.ndim != 2:
         raise InputError(f"'{backbone.architecture}' gives {tuple(vectors.shape)} per image, not one vector")
     return int(vectors.shape[1])
+
+
+# --- encoder folders ---
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """Return the ``config.json`` of a folder; empty where there is none."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _saved_backbone(folder: Path, *, weights: str, seed: int, in_chans: int | None, input_px: int | None) -> Backbone:
+    """Return the network that `save_backbone` wrote; its very tensors, and the preprocessing recorded with them."""
+    config = _read_config(folder)
+    saved = config[HEADLESS]
+    own, preprocess = saved["in_chans"], saved["preprocess"]
+    if in_chans not in (None, own):
+        raise InputError(
+            f"'{folder}' was trained on {_n_images(own)}, and this block has {_n_images(int(in_chans or 0))}"
+        )
+    made = load_backbone(
+        config["architecture"],
+        weights="random",
+        seed=seed,
+        in_chans=own,
+        input_px=input_px,
+        model_args=preprocess.get("model_args"),
+    )
+    if weights != "random":
+        file = weights_file(folder if weights == "pretrained" else Path(weights))
+        try:
+            made.module.load_state_dict(read_state(file))
+        except RuntimeError as error:
+            raise InputError(f"weights '{file}' do not fit '{folder}': {' '.join(str(error).split())[:300]}") from None
+        made = replace(made, source=str(file))
+    preprocess = preprocess if input_px is None else made.preprocess
+    return replace(made, preprocess=preprocess, pooling=saved["pooling"], is_saved=True)
+
+
+def _n_images(in_chans: int) -> str:
+    return "single images" if in_chans == 3 else f"stacks of {in_chans // 3} images"
 
 
 # --- timm ---

@@ -149,9 +149,11 @@ def make_encoders(
         if not blocks:
             raise InputError(f"backbone '{name}' takes {modality}s, but the dataset has no [{modality}s.…] block")
         loaded = None if name in ENCODERS else _load(name, modality, options, warnings)
+        takes_any = any(_takes(loaded, block) for block in blocks.values())
         for block in blocks.values():
-            if loaded is None and _is_stack(block) and len(blocks) > 1:
-                warnings.append(f"'{name}' takes no stacks: [images.{block.name}] is left out")
+            if takes_any and not _takes(loaded, block):
+                stacks = "no stacks" if _is_stack(block) else "stacks"
+                warnings.append(f"'{name}' takes {stacks}: [images.{block.name}] is left out")
                 continue
             encoder = _built_in(name, block) if loaded is None else loaded.encoder(block)
             encoders.setdefault(f"{modality}:{block.name}", []).append(_stored_as(options.dtype, encoder))
@@ -239,6 +241,13 @@ def _stored_as(dtype: Literal["float32", "float16"], encoder: Encoder) -> Encode
     return encoder
 
 
+def _takes(loaded: "_Loaded | None", block: Block) -> bool:
+    """Whether a built-in encoder (None) or a network takes a block's images: one, or so many stacked."""
+    if isinstance(block, TextBlock):
+        return True
+    return not block.parts if loaded is None else loaded.takes(block)
+
+
 def _is_stack(block: Block) -> bool:
     return isinstance(block, ImageBlock) and bool(block.parts)
 
@@ -286,6 +295,10 @@ class _Loaded:
             "source": self._network.source,
         }
 
+    def takes(self, block: ImageBlock) -> bool:
+        """Whether its first layer fits, or can be widened; that of a saved encoder stays as it was trained."""
+        return not self._network.is_saved or self._network.in_chans == 3 * max(1, len(block.parts))
+
     def encoder(self, block: Block) -> Encoder:
         """Return the encoder for a block."""
         return self._make(self._space(block))
@@ -305,11 +318,12 @@ class _Loaded:
 
     def _seeing(self, n_stacked: int) -> Any:
         """Return the network for one image, or widened for a stack."""
-        if not n_stacked:
+        n_images = max(1, n_stacked)
+        if self._modality == "text" or self._network.in_chans == 3 * n_images:
             return self._network
-        if n_stacked not in self._widened:
-            self._widened[n_stacked] = self._load(in_chans=3 * n_stacked)
-        return self._widened[n_stacked]
+        if n_images not in self._widened:
+            self._widened[n_images] = self._load(in_chans=3 * n_images)
+        return self._widened[n_images]
 
     def _make(self, space: FeatureSpace) -> Encoder:
         from extract import backbone, language

@@ -30,6 +30,7 @@ TEXT_NAMES = (  # shown as suggestions; any other name on the hub works too
 )
 FAMILIES = ("albert", "bert", "camembert", "deberta", "distilbert", "distilroberta", "electra", "roberta", "xlm")
 POOLINGS = {"pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}  # sentence-transformers' 1_Pooling
+NAME = "embedonce_name"  # key of config.json in a folder that `save_language` wrote: whose weights were tuned
 MAX_TOKENS = 512
 BATCH_ROWS = 32
 
@@ -41,7 +42,7 @@ class Language:
     Attributes:
         module: Takes token ids and mask, int64 ``(b, t)``, gives token vectors ``(b, t, d)``; in evaluation mode.
         tokenizer: The transformers tokenizer.
-        architecture: Its name on the hub, or its model type for a local folder.
+        architecture: Its name on the hub, or its model type for a local folder that does not say.
         preprocess: Length limit and the tokenizer's digest.
         pooling: ``"mean"``, ``"cls"`` or ``"max"``, as its sentence-transformers configuration says; else mean.
         dim: d.
@@ -137,7 +138,7 @@ def load_language(name: str, *, weights: str = "pretrained", seed: int = 0) -> L
     return Language(
         module=_bare(module),
         tokenizer=tokenizer,
-        architecture=str(config.model_type) if local else name,
+        architecture=str(getattr(config, NAME, config.model_type)) if local else name,
         preprocess=preprocess,
         pooling=_pooling(folder),
         dim=int(config.hidden_size),
