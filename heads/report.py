@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from heads.leaderboard import Entry, ranked, table
+from heads.leaderboard import Entry, best, ranked, table
 from heads.metrics import HEADLINE
 from heads.registry import PRIOR
 from store import Section
@@ -16,12 +16,20 @@ SHOWN_CONFUSIONS = 5
 def entries_report(entries: Iterable[Entry], evaluation: Mapping[str, Any]) -> list[Section]:
     """Return the leaderboard, one table per task, best first, and under it what the evaluation says in words.
 
+    A task of several outputs has another table: each output's score by the best entry.
+
     Args:
         entries: What `Sweep.run` and `Sweep.final` gave.
         evaluation: ``comparisons`` and ``group_gap``.
     """
-    by_task = itertools.groupby(table(entries), key=lambda row: str(row["task"]))
-    return [_task_section(task, list(rows), evaluation) for task, rows in by_task]
+    entries = list(entries)
+    found, chosen = [], best(entries)
+    for task, rows in itertools.groupby(table(entries), key=lambda row: str(row["task"])):
+        found.append(_task_section(task, list(rows), evaluation))
+        if task in chosen and chosen[task].get("outputs"):
+            priors = (e for e in entries if (e["task"], e["head"], e["split"]) == (task, PRIOR, chosen[task]["split"]))
+            found.append(_outputs_section(chosen[task], next(priors, None)))
+    return found
 
 
 def audit_report(document: Mapping[str, Any]) -> list[Section]:
@@ -41,8 +49,8 @@ def audit_report(document: Mapping[str, Any]) -> list[Section]:
 
 def transfer_report(entries: Iterable[Entry]) -> list[Section]:
     """Return, for the best entry of each task, its score on every held-out part."""
-    best = {entry["task"]: entry for entry in reversed(ranked(e for e in entries if e["head"] != PRIOR))}
-    return [_transfer_section(task, entry) for task, entry in sorted(best.items())]
+    first = {entry["task"]: entry for entry in reversed(ranked(e for e in entries if e["head"] != PRIOR))}
+    return [_transfer_section(task, entry) for task, entry in sorted(first.items())]
 
 
 def curve_report(curves: Iterable[Mapping[str, Any]]) -> list[Section]:
@@ -90,6 +98,18 @@ def _task_section(task: str, rows: Sequence[Mapping[str, Any]], evaluation: Mapp
     lines += [line["words"] for line in evaluation["group_gap"] if line["task"] == task]
     columns = ["blocks", "head", "scored on", rows[0]["metric"], "against baseline", "seconds"]
     return Section(task, columns, [_entry_cells(row) for row in rows], [*(f"  {line}" for line in lines), ""])
+
+
+def _outputs_section(entry: Entry, prior: Entry | None) -> Section:
+    name = entry["headline"]
+    without = {} if prior is None else prior["outputs"]
+    cells = [
+        [output, interval(metrics[name]), interval(without[output][name]) if without else "-"]
+        for output, metrics in entry["outputs"].items()
+    ]
+    mean = ["mean, weighted", interval(entry["metrics"][name]), number(entry["baseline"][name])]
+    title = f"{entry['task']}, each output: {' + '.join(entry['blocks'])}, {entry['head']}"
+    return Section(title, ["output", name, "without features"], [*cells, mean], [""])
 
 
 def _entry_cells(row: Mapping[str, Any]) -> list[str]:
@@ -151,15 +171,15 @@ def _conversions_section(title: str, rows: Sequence[Mapping[str, Any]]) -> Secti
 
 def _best_words(rows: Sequence[Mapping[str, Any]]) -> str:
     """Say what the best conversion is worth, and that choosing it among several flatters it."""
-    best, default = rows[0], next(row for row in rows if row["is_default"])
+    first, default = rows[0], next(row for row in rows if row["is_default"])
     worse = [row for row in rows if row["to_best"]["verdict"] == "hurts"]
     told = f"{len(worse)} of the other {len(rows) - 1} are worse than the best"
-    if best is default:
-        return f"the default {best['convert']} scores best; {told}"
-    is_better = best["to_default"]["verdict"] == "helps"
+    if first is default:
+        return f"the default {first['convert']} scores best; {told}"
+    is_better = first["to_default"]["verdict"] == "helps"
     verdict = "better than" if is_better else "not told apart from"
     flattered = f", though the best of {len(rows)} on the same rows is flattered" if is_better else ""
-    return f"best: {best['convert']}, {verdict} the default {default['convert']}{flattered}; {told}"
+    return f"best: {first['convert']}, {verdict} the default {default['convert']}{flattered}; {told}"
 
 
 def _curve_section(curve: Mapping[str, Any]) -> Section:

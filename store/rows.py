@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from store.errors import InputError, did_you_mean
 from store.filenames import file_names, match_names
+from store.sections import ColumnSpec
 from store.spec import FILE, FOLDER, PLACEHOLDER, DatasetSpec
-from store.table import read_table
+from store.table import find_column, missing_cells, read_table
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 _NOT_READ = (".webp", ".gif", ".heic", ".avif", ".jp2")
@@ -155,15 +156,22 @@ def _check_classes(spec: DatasetSpec, root: Path, classes: Mapping[str, set[str]
 
 
 def _with_columns(spec: DatasetSpec, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with the columns that ``[columns.NAME]`` reads from file names."""
+    """Return the table with the columns that ``[columns.NAME]`` makes."""
     for name, column in spec.columns.items():
         if name in table:
             raise InputError(f"[columns.{name}]: the table has a column {name!r} already; rename one of them")
         try:
-            table = table.assign(**{name: match_names(column.pattern, file_names(spec, table, column.image))})
+            table = table.assign(**{name: _made_column(spec, table, column)})
         except InputError as error:
             raise InputError(f"[columns.{name}]: {error}") from None
     return table
+
+
+def _made_column(spec: DatasetSpec, table: pd.DataFrame, column: ColumnSpec) -> pd.Series:
+    if column.pattern is not None:
+        return match_names(column.pattern, file_names(spec, table, column.image))
+    missing = missing_cells(find_column(table, column.filled or 0))
+    return pd.Series(np.where(missing, "no", "yes"), index=table.index)
 
 
 def _walk(base: Path) -> Iterator[str]:

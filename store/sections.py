@@ -172,12 +172,22 @@ class TaskSpec(_Section):
 
 
 class ColumnSpec(_Section):
-    """``[columns.NAME]``: a further column of the table, read from the file names."""
+    """``[columns.NAME]``: a further column of the table, read from the file names or from which cells are filled."""
 
-    pattern: str
+    pattern: str | None = None
     """A regular expression with one group, searched in the file name without its folders."""
     image: str | None = None
-    """The image block whose file names are read; the first block when left out."""
+    """The image block whose file names `pattern` reads; the first block when left out."""
+    filled: Column | None = None
+    """Instead: yes where this column has a value, no where it is empty."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.pattern is None) == (self.filled is None):
+            raise ValueError("needs either pattern or filled")
+        if self.image is not None and self.pattern is None:
+            raise ValueError("image is for pattern")
+        return self
 
 
 class PartsSpec(_Section):

@@ -107,13 +107,15 @@ class DatasetSpec(BaseModel):
                     raise ValueError(f"[images.{name}] stacks image block {part!r}{_known(self.images, part)}")
                 if self.images[part].stack is not None:
                     raise ValueError(f"[images.{name}] stacks {part!r}, which is a stack itself; name its blocks")
-        if not self.images and (self.columns or any(meta.column is None for meta in self.metadata.values())):
+        readers = [column.pattern for column in self.columns.values()]
+        readers += [meta.pattern or meta.tag for meta in self.metadata.values()]
+        if not self.images and any(readers):
             raise ValueError("a pattern or tag reads image files, and there is no [images.NAME]")
         inputs = [("texts", name, text.column) for name, text in self.texts.items()]
         inputs += [("metadata", name, meta.column) for name, meta in self.metadata.items()]
         for part, name, column in inputs:
             if column in self.columns:
-                remedy = f"read the file name in [{part}.{name}] itself"
+                remedy = f"let [{part}.{name}] itself read what that reads"
                 raise ValueError(f"[{part}.{name}] needs [columns.{column}], which new files do not have; {remedy}")
         return self
 

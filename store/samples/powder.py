@@ -54,25 +54,27 @@ unit   = "degree"
 column = "HR"
 [tasks.CI]                         # Carr index, 100 (1 - 1 / HR)
 column = "CI"
+
+[columns.flowable]                 # does it flow through the Hall funnel? yes where there is a flow rate
+filled = "Flow_rate"
+[tasks.flowable]
+column = "flowable"
+[tasks.Flow_rate]                  # seconds for 50 g
+column = "Flow_rate"
+kind   = "regression"
+when   = "flowable == 'yes'"       # trained and scored only there
+unit   = "s"
 """
 DATASET_TOML = f"""\
 # Synthetic scanning electron micrographs of metal powders, drawn from a physical model: nothing here was measured.
 # Written by: {{command}}
 name   = "powder"
 sample = "powder"                  # says that this is a built-in sample
-table  = "all_data.csv"            # every row of the study's three tables, and a column that says whether it flows
+table  = "all_data.csv"            # every row of the study's three tables
 root   = "images"
 group  = "powder_name"             # a powder is never split apart: its labels are the same in all its rows
 
-{_BLOCKS}
-[tasks.flowable]                   # does it flow through the Hall funnel?
-column = "flowable"
-[tasks.Flow_rate]                  # seconds for 50 g, where it flows
-column = "Flow_rate"
-kind   = "regression"
-when   = "flowable == 'yes'"       # trained and scored only there
-unit   = "s"
-"""
+{_BLOCKS}"""
 STUDY_TOML = f"""\
 # The same rows in the study's own split: drawn row by row, so that every powder is in all three tables.
 # Scores of this split measure how well a powder is recognised. ../dataset.toml keeps powders together.
@@ -85,12 +87,7 @@ train = "../train_data.csv"
 val   = "../val_data.csv"
 test  = "../test_data.csv"
 
-{_BLOCKS}
-[tasks.Flow_rate]                  # seconds for 50 g; empty where it does not flow
-column = "Flow_rate"
-kind   = "regression"
-unit   = "s"
-"""
+{_BLOCKS}"""
 
 
 def write_powder(folder: Path, *, n_rows: int, seed: int, progress: Progress = None) -> None:
@@ -122,8 +119,7 @@ def tables(seed: int, n_rows: int) -> dict[str, str]:
     found: dict[str, list[tuple[str, ...]]] = {f"{part}_data.csv": [COLUMNS] for part in PARTS}
     for part, cells in zip(parts, rows, strict=True):
         found[f"{part}_data.csv"].append(cells)
-    flows = ["yes" if cells[-1] else "no" for cells in rows]
-    found["all_data.csv"] = [(*COLUMNS, "flowable"), *((*cells, yes) for cells, yes in zip(rows, flows, strict=True))]
+    found["all_data.csv"] = [COLUMNS, *rows]
     return {name: "\n".join(",".join(cells) for cells in lines) + "\n" for name, lines in found.items()}
 
 

@@ -43,6 +43,22 @@ def test_a_task_is_one_table_best_first_with_what_the_evaluation_says() -> None:
     ]
 
 
+def test_a_task_of_several_outputs_shows_each_of_the_best_entry_beside_the_baseline() -> None:
+    one = {"value": 0.1, "low": 0.0, "high": 0.2}
+    other = {"value": 0.25, "low": 0.2, "high": 0.3}
+    more = {"kind": "regression", "headline": "mae", "metrics": {"mae": other}, "baseline": {"mae": 0.5}}
+    mine = entry(**more, outputs={"UV": {"mae": one}, "B": {"mae": other}})
+    prior = entry("prior", **more, outputs={"UV": {"mae": other}, "B": {"mae": other}})
+    _, section = entries_report([prior, mine], {"comparisons": [], "group_gap": []})
+    assert section.title == "kind, each output: image:bf@texture + metadata, linear"
+    assert section.columns == ["output", "mae", "without features"]
+    assert section.rows == [
+        ["UV", "0.100 [0.000, 0.200]", "0.250 [0.200, 0.300]"],
+        ["B", "0.250 [0.200, 0.300]", "0.250 [0.200, 0.300]"],
+        ["mean, weighted", "0.250 [0.200, 0.300]", "0.500"],
+    ]
+
+
 def test_a_prior_that_nothing_beats_is_said() -> None:
     [section] = entries_report([entry("prior", 0.5), entry(value=0.4)], {"comparisons": [], "group_gap": []})
     assert section.lines[0] == "  nothing does better than the baseline"

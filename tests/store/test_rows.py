@@ -267,7 +267,7 @@ def test_lock_files_of_open_sheets_are_no_sheets(tmp_path: Path) -> None:
     assert load_dataset(spec).n_rows == 4
 
 
-# ---- columns from file names
+# ---- columns from file names, and from which cells are filled
 
 
 def test_a_group_is_read_from_the_file_name(make_dataset: Make) -> None:
@@ -281,9 +281,24 @@ def test_a_group_is_read_from_the_file_name(make_dataset: Make) -> None:
     assert prediction_dataset(dataset.spec, spec.parent / "labels.csv").groups is None
 
 
+def test_whether_a_cell_is_filled_is_a_class_and_a_condition(make_dataset: Make) -> None:
+    spec = make_dataset('[columns.sized]\nfilled = "size"\n[tasks.sized]\ncolumn = "sized"\n')
+    table = spec.parent / "labels.csv"
+    table.write_text(table.read_text().replace(",2.5,", ",,").replace(",7.5,", ",NA,"))
+    spec.write_text(spec.read_text() + '[tasks.size]\ncolumn = "size"\nwhen = "sized == \'yes\'"\n')
+    dataset = load_dataset(spec)
+    assert dataset.tasks["sized"].classes == ("no", "yes")
+    assert np.flatnonzero(dataset.tasks["sized"].y == 0).tolist() == [2, 7]
+    assert np.flatnonzero(~dataset.tasks["size"].applies).tolist() == [2, 7]
+    assert dataset.tasks["size"].is_known is not None and dataset.tasks["size"].is_known.all()
+
+
 BAD_COLUMNS = {
     "no match": ('pattern = "_Y_(.)"', r"\[columns.x\]: pattern '_Y_\(.\)' matches no file name"),
-    "no pattern": ("", "columns.x.pattern: Field required"),
+    "no source": ("", "columns.x: needs either pattern or filled"),
+    "two sources": ('pattern = "(.)"\nfilled = "note"', "columns.x: needs either pattern or filled"),
+    "image of no pattern": ('filled = "note"\nimage = "bf"', "columns.x: image is for pattern"),
+    "nothing to be filled": ('filled = "nte"', r"\[columns.x\]: column 'nte' is not in the table. Did you mean 'note'"),
     "not an expression": ('pattern = "("', r"\[columns.x\]: pattern '\(' is no regular expression"),
     "no such block": ('pattern = "(.)"\nimage = "fb"', r"\[columns.x\] names image block 'fb', which is not there"),
     "an input": (
