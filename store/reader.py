@@ -96,6 +96,7 @@ class _Reader:
 
     def __init__(self, spec: DatasetSpec, table: pd.DataFrame, folder: Path, root: Path) -> None:
         self.spec, self.table, self.folder, self.root = spec, table, folder, root
+        self.inside = os.path.join(os.path.normpath(root), "")  # noqa: PTH118 - ends with a slash
         self.problems: list[str] = []
         self.images: dict[str, ImageBlock] = {}
         self.ids = np.arange(len(table)).astype(str)
@@ -167,15 +168,15 @@ class _Reader:
         self.images[name] = image_block(name, spec, refs)
         return self.images[name]
 
-    def paths(self, spec: ImageSpec, column: Column) -> Iterator[tuple[Path, str | None]]:
+    def paths(self, spec: ImageSpec, column: Column) -> Iterator[tuple[str, str | None]]:
         """Return the folder that each row's path is relative to, and the path."""
         base = self.root / spec.folder
         if not self.spec.has_sheets and not base.is_dir():
             raise InputError(f"there is no image folder {base}; correct root or folder")
         cells = to_text(self.column(column))
         if not self.spec.has_sheets:
-            return zip(itertools.repeat(base), cells, strict=False)
-        bases = {name: self.root / name / spec.folder for name in self.table[FOLDER].unique()}
+            return zip(itertools.repeat(str(base)), cells, strict=False)
+        bases = {name: str(self.root / name / spec.folder) for name in self.table[FOLDER].unique()}
         return zip(self.table[FOLDER].map(bases), cells, strict=True)
 
     def stack(self, name: str, spec: ImageSpec) -> ImageBlock:
@@ -185,16 +186,16 @@ class _Reader:
         self.images[name] = image_block(name, spec, (), [self.images[part] for part in spec.stack or ()])
         return self.images[name]
 
-    def image_ref(self, base: Path, text: str | None, page: int | None) -> ImageRef | None:
+    def image_ref(self, base: str, text: str | None, page: int | None) -> ImageRef | None:
         if text is None:
             return None
         file, mark, number = text.rpartition("#")
         if mark and number.isdecimal():
             text, page = file, int(number)
-        path = Path(os.path.normpath(base / text))
-        if not path.is_relative_to(os.path.normpath(self.root)):
+        path = os.path.normpath(os.path.join(base, text))  # noqa: PTH118 - of 200,000 rows, in a third of the time
+        if not path.startswith(self.inside):
             raise InputError(f"{text!r} leaves the root {self.root}; keep images inside it, or set root higher")
-        return ImageRef(path, page)
+        return ImageRef(Path(path), page)
 
     def text_block(self, name: str, spec: TextSpec) -> TextBlock:
         if spec.column is not None:
