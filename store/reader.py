@@ -76,7 +76,7 @@ def _as_table(spec: DatasetSpec, source: Path) -> tuple[DatasetSpec, pd.DataFram
     table = read_table(source, spec.sheet)
     sheet = sheet_of(spec, source) if spec.has_sheets else None
     if sheet is not None:
-        return spec, table.assign(**{FOLDER: sheet[1]}), sheet[0] / spec.root
+        return spec, table.assign(**{FOLDER: sheet[1]}), sheet[0]
     return spec.model_copy(update={"table": source.name, "tables": None}), table, source.parent / spec.root
 
 

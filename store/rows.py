@@ -71,11 +71,15 @@ def list_images(spec: DatasetSpec, root: Path, place: str = ".") -> list[str]:
 
 
 def sheet_of(spec: DatasetSpec, sheet: Path) -> tuple[Path, str] | None:
-    """Return where the spec of a sheet would lie, and the sheet's folder; None where its path is of another form."""
+    """Return the root of a sheet's images, and the name of its folder; None where the path is of another form."""
     template = PurePosixPath(os.path.normpath(str(spec.table)))
-    last = PurePosixPath(*sheet.parts[-len(template.parts) :])
-    match = _sheet_pattern(template).fullmatch(last.as_posix())
-    return (sheet.parents[len(template.parts) - 1], match["folder"]) if match else None
+    named = [part for part in template.parts if part != ".."]
+    last = PurePosixPath(*sheet.parts[-len(named) :])
+    match = _sheet_pattern(PurePosixPath(*named)).fullmatch(last.as_posix())
+    if match is None:
+        return None
+    images = os.path.relpath(f"{spec.root}/{PLACEHOLDER}", template.parent).replace(PLACEHOLDER, match["folder"])
+    return Path(os.path.normpath(sheet.parent / images)).parent, match["folder"]
 
 
 def _join(tables: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:

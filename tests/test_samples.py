@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -51,6 +52,17 @@ def test_picture_and_text_together_find_the_bin_and_neither_alone(garbage: Path)
     assert found["hazard"][text] > found["hazard"][prior] + 0.3  # only the text tells
     assert found["hazard"][image] < found["hazard"][prior] + 0.1
     assert found["hazard"][both] < found["hazard"][text] + 0.05
+
+
+def test_a_bundle_of_class_folders_predicts_on_any_folder(garbage: Path) -> None:
+    test, out = garbage.parent / "CVPR-like" / "Test", garbage.parent / "out.csv"
+    assert run_json("check", "--data", garbage)["rows"] == len(list((test.parent / "Train").rglob("*.png")))
+    run_json("heads", "--data", garbage, "--head", "linear", "--save", "--task", "bin")
+    assert run_json("predict", garbage.parent / "runs" / "heads", test, "--out", out)["failed"] == 0
+    rows = pd.read_csv(out)
+    assert set(rows["id"]) == {path.relative_to(test).as_posix() for path in test.rglob("*.png")}
+    right = rows["bin"] == rows["id"].str.partition("/")[0]
+    assert right.mean() > 0.75
 
 
 def test_both_modalities_beat_each_and_cells_of_known_patients_flatter(tmp_path: Path) -> None:

@@ -21,9 +21,11 @@ Every share is met closely at any number of rows (Kronecker sequences in place o
 seeded generator, and row i is the same however many rows there are. The optics are those of `store.samples.micrograph`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from store.samples.files import Progress, write_image, write_text
+from store.samples.sheet import write_xlsm
 from store.samples.tem_picture import draw
 from store.samples.tem_scene import TASKS, Scene, labels, make_scene
 
@@ -31,16 +33,7 @@ N_ROWS = 185
 N_UNLABELLED = 12
 SUMMARY = "transmission electron micrographs with five labels and their magnification"
 
-DATASET_TOML = """\
-# Synthetic transmission electron micrographs (TEM), drawn from a physical model: nothing here was measured.
-# Written by: {command}
-name   = "tem"
-sample = "tem"                     # says that this is a built-in sample
-table  = "labels.csv"              # one row per image
-root   = "images"                  # the table's file names are relative to this folder
-id     = "sample"                  # the column that names a row
-group  = "specimen"                # images of one specimen are never split apart
-
+_BLOCKS = """\
 [images.tem]
 column  = "file"                   # the column with the file name
 convert = "percentile_stretch"     # 12-bit values to 8 bits: stretched between two percentiles
@@ -62,9 +55,38 @@ column = "nanostructures"
 column = "usability"
 """
 
+DATASET_TOML = (
+    """\
+# Synthetic transmission electron micrographs (TEM), drawn from a physical model: nothing here was measured.
+# Written by: {command}
+name   = "tem"
+sample = "tem"                     # says that this is a built-in sample
+table  = "labels.csv"              # one row per image; labels.xlsm is the same
+root   = "images"                  # a folder per specimen; the table's file names are relative to this folder
+id     = "sample"                  # the column that names a row
+group  = "specimen"                # images of one specimen are never split apart
+
+"""
+    + _BLOCKS
+)
+
+SHEETS_TOML = (
+    """\
+# The same micrographs, with a sheet for each specimen beside its images, as the study has them.
+name   = "tem"
+sample = "tem"
+table  = "../images/{folder}/labels.xlsm"
+root   = "../images"
+id     = "sample"                  # unique in its sheet; the folder's name goes in front
+group  = "folder"                  # the specimen
+
+"""
+    + _BLOCKS
+)
+
 
 def write_tem(folder: Path, *, n_rows: int, seed: int, progress: Progress = None) -> None:
-    """Write the images and the table.
+    """Write the images, a folder per specimen and one for those without labels, and the tables.
 
     Args:
         folder: An empty folder, or one in which this was interrupted.
@@ -74,19 +96,38 @@ def write_tem(folder: Path, *, n_rows: int, seed: int, progress: Progress = None
     """
     scenes = [make_scene(seed, row) for row in range(n_rows)]
     extra = [make_scene(seed, n, stream=1) for n in range(N_UNLABELLED)]
-    jobs = [("images", scene) for scene in scenes] + [("unlabelled", scene) for scene in extra]
+    jobs = [(f"images/{scene.specimen.name}", scene) for scene in scenes] + [("unlabelled", scene) for scene in extra]
     for done, (place, scene) in enumerate(jobs, start=1):
         write_image(folder / place / scene.file_name, draw(scene), photometric="minisblack")
         if progress is not None:
             progress(done, len(jobs))
-    write_text(folder / "labels.csv", table_text(scenes))
+    _write_sheets(folder, scenes)
 
 
-def table_text(scenes: list[Scene]) -> str:
-    """Return ``labels.csv``; a missing label is an empty cell."""
-    lines = [",".join(("sample", "file", "specimen", *TASKS))]
+def _write_sheets(folder: Path, scenes: Sequence[Scene]) -> None:
+    """Write the labels of all specimens into one table, and those of each into a sheet of its own, all twice."""
+    _write_table(folder, [("sample", "file", "specimen", *TASKS), *(table_row(scene) for scene in scenes)])
+    of_specimen: dict[str, list[tuple[str, ...]]] = {}
     for scene in scenes:
-        given = labels(scene)
-        row_id = f"{scene.specimen.name}_{scene.running:04d}"
-        lines.append(",".join((row_id, scene.file_name, scene.specimen.name, *(given[task] for task in TASKS))))
-    return "\n".join(lines) + "\n"
+        row_id, _, specimen, *given = table_row(scene)
+        of_specimen.setdefault(specimen, [("sample", "file", *TASKS)]).append((row_id, scene.file_name, *given))
+    for specimen, rows in of_specimen.items():
+        _write_table(folder / "images" / specimen, rows)
+    (folder / "sheets").mkdir(exist_ok=True)
+    write_text(folder / "sheets" / "dataset.toml", SHEETS_TOML)
+
+
+def _write_table(folder: Path, rows: Sequence[Sequence[str]]) -> None:
+    write_text(folder / "labels.csv", "".join(",".join(row) + "\n" for row in rows))
+    write_xlsm(folder / "labels.xlsm", rows)
+
+
+def table_row(scene: Scene) -> tuple[str, ...]:
+    """Return a scene's row of ``labels.csv``; a missing label is an empty cell."""
+    specimen, given = scene.specimen.name, labels(scene)
+    return (
+        f"{specimen}_{scene.running:04d}",
+        f"{specimen}/{scene.file_name}",
+        specimen,
+        *(given[task] for task in TASKS),
+    )

@@ -180,7 +180,7 @@ def test_new_folders_are_predicted_without_classes(tmp_path: Path) -> None:
     assert prediction_dataset(spec, tmp_path / "some.csv").ids.tolist() == ["a/thin_can_1.png"]
 
 
-def test_200_000_files_are_listed_in_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_200_000_files_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = load_dataset(make_folders(tmp_path, "a", "b")).spec
     names = [f"can_{i}.png" for i in range(100_000)]
     monkeypatch.setattr(
@@ -223,7 +223,7 @@ def test_a_sheet_is_predicted_where_it_lies(tmp_path: Path) -> None:
     make_sheets(tmp_path / "new", names="C")
     dataset = prediction_dataset(spec, tmp_path / "new" / "images" / "C" / "labels.csv")
     assert dataset.ids.tolist() == ["C/one", "C/two"] and None not in keys(dataset, "em")
-    assert sheet_of(spec, Path("/x/images/C/labels.csv")) == (Path("/x"), "C")
+    assert sheet_of(spec, Path("/x/images/C/labels.csv")) == (Path("/x/images"), "C")
     assert sheet_of(spec, Path("/x/C/labels.csv")) is None
     (tmp_path / "labels.csv").write_text("shot,path\none,A/A_1.png\n")  # one table for all: relative to the root
     dataset = prediction_dataset(spec, tmp_path / "labels.csv")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pytest
 import tifffile
 from sklearn.linear_model import LogisticRegression
@@ -14,13 +15,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from store.errors import InputError
-from store.reader import load_dataset
+from store.reader import load_dataset, prediction_dataset
 from store.samples import SAMPLES, write_sample
 from store.samples.micrograph import MATERIALS, MAX_COUNT, Optics, nm_per_px, record, smooth_field
 from store.samples.shapes import cube, make_polygon, make_window, rod, sphere
-from store.samples.tem import N_ROWS, N_UNLABELLED, table_text
+from store.samples.tem import N_ROWS, N_UNLABELLED, table_row
 from store.samples.tem_picture import draw
 from store.samples.tem_scene import CONFUSED, LABEL_NOISE, MISSING, NANO_NM, TASKS, labels, make_scene, truth
+from store.table import read_table
 
 N_SMALL = 6
 FILE_NAME = re.compile(r"^(GO|RGO|FLG|GNP|CB|AU|SIO|ZNO|CNT)_\d{2}_(\d+)X_\d{4}\.tif$")
@@ -135,14 +137,15 @@ def test_table_has_ids_files_groups_and_five_tasks(small):
     rows = _rows(small)
     assert list(rows[0]) == ["sample", "file", "specimen", *TASKS]
     assert len({row["sample"] for row in rows}) == len(rows) == N_SMALL
-    assert {row["file"] for row in rows} == {path.name for path in (small / "images").iterdir()}
-    assert all(row["file"].startswith(row["specimen"] + "_") for row in rows)
+    images = {path.relative_to(small / "images").as_posix() for path in (small / "images").rglob("*.tif")}
+    assert {row["file"] for row in rows} == images
+    assert all(row["file"].startswith(f"{row['specimen']}/{row['specimen']}_") for row in rows)
 
 
 def test_file_names_carry_specimen_magnification_and_number(small):
     unlabelled = [path.name for path in (small / "unlabelled").iterdir()]
     assert len(unlabelled) == N_UNLABELLED
-    assert all(FILE_NAME.match(name) for name in unlabelled + [row["file"] for row in _rows(small)])
+    assert all(FILE_NAME.match(name) for name in unlabelled + [Path(row["file"]).name for row in _rows(small)])
 
 
 def test_magnification_pattern_of_the_spec_reads_every_name(small):
@@ -181,9 +184,26 @@ def test_loaded_dataset_has_the_planted_labels_and_magnifications(tmp_path):
 
 
 def test_none_is_a_class_and_an_empty_cell_is_missing(scenes):
-    rows = list(csv.DictReader(table_text(scenes).splitlines()))
+    rows = [dict(zip(TASKS, table_row(scene)[3:], strict=True)) for scene in scenes]
     assert {row["particle_count"] for row in rows} == {"none", "one", "part", "few", "many", ""}
     assert {row["usability"] for row in rows} == {"yes", "no"}
+
+
+def test_every_specimen_has_a_sheet_and_all_tables_agree(tmp_path):
+    small = write_sample("tem", tmp_path, n_rows=18).parent  # the first unusable image is row 15
+    dataset, sheets = load_dataset(small / "dataset.toml"), load_dataset(small / "sheets" / "dataset.toml")
+    assert sorted(sheets.ids) == sorted(f"{g}/{i}" for g, i in zip(dataset.groups, dataset.ids, strict=True))
+    order = [sheets.ids.tolist().index(f"{g}/{i}") for g, i in zip(dataset.groups, dataset.ids, strict=True)]
+    assert sheets.groups[order].tolist() == dataset.groups.tolist()
+    assert [sheets.images["tem"].refs[row] for row in order] == list(dataset.images["tem"].refs)
+    for name, task in dataset.tasks.items():
+        assert (sheets.tasks[name].y[order] == task.y).all()
+    for sheet in small.rglob("labels.xlsm"):
+        assert read_table(sheet).equals(read_table(sheet.with_suffix(".csv")))
+        assert openpyxl.load_workbook(sheet).sheetnames == ["labels"]
+    assert len(list(small.rglob("labels.xlsm"))) == 1 + len(set(dataset.groups))
+    new = prediction_dataset(sheets.spec, next((small / "images").rglob("labels.xlsm")))
+    assert None not in new.images["tem"].keys()  # noqa: SIM118 - a method of the block
 
 
 # ---- tem: the planted truth
