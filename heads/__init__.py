@@ -12,6 +12,7 @@ from heads.curve import learning_curves
 from heads.gap import group_gap
 from heads.given import Given, calibration_of, given_entry
 from heads.head import balanced_weights, standardise
+from heads.importance import block_importance
 from heads.leaderboard import Leaderboard, best, ranked, table
 from heads.linear import ABSENT
 from heads.matrix import MISSING, FeatureMatrix, load_matrix, load_matrix_like, metadata_columns
@@ -25,6 +26,7 @@ from heads.report import (
     conversions_report,
     curve_report,
     entries_report,
+    importance_report,
     robustness_report,
     transfer_report,
 )
@@ -50,6 +52,7 @@ __all__ = [
     "audit_report",
     "balanced_weights",
     "best",
+    "block_importance",
     "calibration_of",
     "check_names",
     "chosen_conversions",
@@ -70,6 +73,7 @@ __all__ = [
     "group_gap",
     "held_out_groups",
     "held_out_values",
+    "importance_report",
     "learning_curves",
     "load_bundle",
     "load_matrix",

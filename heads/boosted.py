@@ -56,6 +56,12 @@ class BoostedHead:
 
         return [[lightgbm.Booster(model_str=text) for text in output] for output in self.texts]
 
+    @property
+    def gain(self) -> NDArray[np.float64]:
+        """By how much the splits on each column lowered the loss, ``(d,)``, summed over all trees."""
+        boosters = [booster for output in self._boosters for booster in output]
+        return np.sum([booster.feature_importance("gain") for booster in boosters], axis=0)  # type: ignore[no-any-return]
+
     def predict(self, X: NDArray[np.float32]) -> NDArray[Any]:
         """Return class indices ``(n,)``, or values ``(n, t)``."""
         if len(self.classes_):

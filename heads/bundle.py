@@ -93,6 +93,27 @@ class Bundle:
         table["ood_distance"][whole] = self.reference.distance(X[whole][:, self._select(tuple(self.blocks))])
         return pd.DataFrame(table)
 
+    def nearest(self, matrix: FeatureMatrix, training: FeatureMatrix, *, k: int = 3) -> list[list[tuple[str, float]]]:
+        """Return the training rows that look most like each row.
+
+        Args:
+            matrix: n rows.
+            training: Rows that the bundle was fitted on; those without a vector are passed over.
+            k: How many, at most.
+
+        Returns:
+            For each of the n rows ids and distances, nearest first, in the unit of ``ood_distance``; nothing for a row
+            without the vectors that the models need.
+        """
+        known, new = training.complete.nonzero()[0], matrix.complete.nonzero()[0]
+        columns = self._select(tuple(self.blocks))
+        X, P = self._aligned(matrix)[new][:, columns], self._aligned(training)[known][:, columns]
+        rows, distances = self.reference.nearest(X, P, min(k, len(P)))
+        found: list[list[tuple[str, float]]] = [[] for _ in matrix.ids]
+        for place, near, far in zip(new, known[rows], distances, strict=True):
+            found[place] = list(zip(training.ids[near].tolist(), far.tolist(), strict=True))
+        return found
+
     def _aligned(self, matrix: FeatureMatrix) -> NDArray[np.float32]:
         """Return the matrix's columns in the order of the bundle's blocks, float32 ``(n, d)``."""
         for name, space in self.spaces.items():

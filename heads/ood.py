@@ -44,6 +44,24 @@ class Reference:
         parts = [_nearest(self.standard.apply(X[part]), self.points, self.k) for part in row_chunks(X)]
         return np.concatenate([np.empty(0), *parts]) / self.unit
 
+    def nearest(
+        self, X: NDArray[np.float32], training: NDArray[np.float32], k: int
+    ) -> tuple[Rows, NDArray[np.float64]]:
+        """Return the k nearest of some training rows to each row, nearest first.
+
+        Args:
+            X: Raw rows ``(n, d)``.
+            training: Raw rows ``(m, d)``, k of them or more.
+            k: How many.
+
+        Returns:
+            Row numbers of `training` ``(n, k)``, and their distances ``(n, k)`` in the unit of `distance`.
+        """
+        Z, P = self.standard.apply(X), self.standard.apply(training)
+        squares = (Z**2).sum(axis=1)[:, None] + (P**2).sum(axis=1) - 2 * Z @ P.T
+        order = np.argsort(squares, axis=1, kind="stable")[:, :k]
+        return order, np.sqrt(np.maximum(np.take_along_axis(squares, order, axis=1), 0.0)) / self.unit
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what a bundle keeps."""
         scalars = np.array([self.unit, self.k])

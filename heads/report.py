@@ -63,6 +63,17 @@ def robustness_report(found: Iterable[Mapping[str, Any]]) -> list[Section]:
     return [_robustness_section(one) for one in found]
 
 
+def importance_report(found: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """Return, by task, what the score loses without what each block says."""
+    sections = []
+    for task, group in itertools.groupby(found, key=lambda row: str(row["task"])):
+        rows = list(group)
+        cells = [[r["block"], interval(r), "" if r["gain"] is None else f"{r['gain']:.0%}"] for r in rows]
+        columns = ["block", f"{rows[0]['metric']} lost when shuffled", "share of gain"]
+        sections.append(Section(f"{task}: {rows[0]['head']}", columns, cells, [""]))
+    return sections
+
+
 def conversions_report(rows: Sequence[Mapping[str, Any]], ranks: Sequence[Mapping[str, Any]]) -> list[Section]:
     """Return one table per task, block and encoder, the best conversion first, and the mean ranks over all of them."""
     by_family = itertools.groupby(rows, key=lambda row: (row["task"], row["block"]))

@@ -352,3 +352,19 @@ def test_a_bundle_of_the_first_schema_still_predicts(tmp_path):
     assert (old["kind_set"] == "a|b|c").all() and old["dose_low"].isna().all()
     raw = bundle.models["kind"].fitted.head.predict_proba(sweep.columns(bundle.models["kind"].blocks, np.arange(90)))
     np.testing.assert_allclose(old[["kind_p_a", "kind_p_b", "kind_p_c"]], raw, atol=1e-12)
+
+
+def test_the_nearest_training_row_of_a_training_row_is_itself(saved):
+    sweep, bundle, _ = saved
+    found = bundle.nearest(sweep.matrix, sweep.matrix, k=3)
+    assert [near[0][0] for near in found] == sweep.matrix.ids.tolist()
+    assert all(near[0][1] < 1e-3 and near[0][1] <= near[1][1] <= near[2][1] for near in found)
+
+
+def test_a_row_without_a_vector_has_no_neighbours_and_is_none(saved):
+    sweep, bundle, _ = saved
+    X, complete = sweep.matrix.X.copy(), sweep.matrix.complete.copy()
+    X[7], complete[7] = np.nan, False
+    found = bundle.nearest(replace(sweep.matrix, X=X, complete=complete), replace(sweep.matrix, complete=complete))
+    assert found[7] == []
+    assert all(sweep.matrix.ids[7] != name for near in found for name, _ in near)

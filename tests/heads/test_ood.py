@@ -71,3 +71,13 @@ def test_arrays_give_the_same_reference_back():
     reference = make_reference(drawn(50), np.arange(50), groups=None, seed=0)
     again = Reference.from_arrays(reference.arrays())
     assert (again.distance(drawn(9, seed=1)) == reference.distance(drawn(9, seed=1))).all()
+
+
+def test_nearest_rows_equal_a_slow_loop():
+    X, new = drawn(40, 5), drawn(7, 5, seed=1)
+    reference = make_reference(X, np.arange(40), groups=None, seed=0)
+    Z, N = (reference.standard.apply(part) for part in (X, new))
+    slow = np.linalg.norm(N[:, None] - Z, axis=2)
+    rows, distances = reference.nearest(new, X, 4)
+    assert rows.tolist() == np.argsort(slow, axis=1)[:, :4].tolist()
+    assert np.allclose(distances, np.sort(slow, axis=1)[:, :4] / reference.unit, rtol=1e-5)
