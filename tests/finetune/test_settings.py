@@ -1,8 +1,15 @@
+import re
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from finetune.presets import NEEDED, PRESETS
-from finetune.settings import BranchSettings, FinetuneSettings, read_settings
-from store import InputError
+from finetune.choice import choose_parts
+from finetune.settings import AugmentSettings, BranchSettings, FinetuneSettings, read_settings
+from store import SAMPLES, InputError, load_dataset, write_sample
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "finetune.md").read_text()
 
 
 def test_assignments_go_over_the_table_and_the_table_over_the_preset() -> None:
@@ -87,3 +94,35 @@ def test_a_wrong_value_is_shown_with_what_was_expected(assignment: str, message:
 def test_freeze_and_train_only_exclude_each_other() -> None:
     with pytest.raises(InputError, match="freeze and train_only both say what trains: keep one"):
         read_settings({"preset": "cells"}, ["freeze=backbone"])
+
+
+def shown(default: object) -> str:
+    """As TOML has it; `none` for what is off."""
+    plain = {None: "none", False: "false", (): "[]"}
+    if isinstance(default, str):
+        return f'"{default}"'
+    return plain[default] if default in ((), None) or default is False else str(default)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("table", [FinetuneSettings, BranchSettings, AugmentSettings])
+def test_the_page_has_every_key_with_its_default(table: type) -> None:
+    for key, field in table.model_fields.items():  # type: ignore[attr-defined]
+        if key not in ("branches", "augment"):
+            assert re.search(rf"^\| `{key}` \| `{re.escape(shown(field.default))}` \| \S", PAGE, re.MULTILINE), key
+    assert all(re.search(rf"^\| `{preset}` \|", PAGE, re.MULTILINE) for preset in PRESETS)
+
+
+def test_the_example_of_the_page_is_valid() -> None:
+    [block] = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
+    settings = read_settings(tomllib.loads(block)["finetune"])
+    assert (settings.preset, settings.branches["metadata"].width, settings.augment.vflip) == ("tem", 32, 0.5)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_fits_the_sample_of_its_name(preset: str, tmp_path: Path) -> None:
+    assert preset in SAMPLES
+    write_sample(preset, tmp_path, n_rows=30, seed=0)
+    parts = choose_parts(load_dataset(tmp_path / "dataset.toml"), read_settings({"preset": preset}))
+    kinds = [part.kind for part in parts]
+    assert all(kind in kinds for kind in NEEDED[preset])
+    assert sum(part.n_images for part in parts) == sum(NEEDED[preset].get(kind, 0) for kind in ("image", "fourier"))
