@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune.presets import NEEDED, PRESETS
 from finetune.choice import choose_parts
+from finetune.presets import NEEDED, PRESETS
 from finetune.settings import AugmentSettings, BranchSettings, FinetuneSettings, read_settings
 from store import SAMPLES, InputError, load_dataset, write_sample
 
