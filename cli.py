@@ -395,9 +395,11 @@ def predict_files(
 ) -> tuple[int, int]:
     """Embed what is new and predict it part by part; return the number of rows and of those without a prediction."""
     from extract import encoder_from_space, total_reports
-    from heads import load_bundle, write_predictions
+    from heads import bundle_kind, load_bundle, write_predictions
     from store import FeatureStore, prediction_dataset
 
+    if bundle_kind(folder) == "finetune":
+        return predict_tuned(folder, source, out, options=options)
     bundle = load_bundle(folder)
     dataset = prediction_dataset(bundle.spec, source)
     beside_dataset = folder.resolve().parent.parent / "features.zarr"
@@ -410,6 +412,18 @@ def predict_files(
     write_predictions(predict_parts(bundle, dataset, store, encoders, done), out)
     say_reports(total_reports(reports for reports, _ in done))
     return dataset.n_rows, sum(n_failed for _, n_failed in done)
+
+
+def predict_tuned(folder: Path, source: Path, out: Path, *, options: "Options") -> tuple[int, int]:
+    """Predict with a fine-tuned network, whose features are not stored; return as `predict_files`."""
+    from finetune import predict_source
+    from store import InputError
+
+    if options.weights != "pretrained":
+        raise InputError(f"--weights {options.weights}: {folder} is a fine-tuned network, which has its own weights")
+    with progress("predicting") as update:
+        device = options.device
+        return predict_source(folder, source, out, rows_at_once=ROWS_AT_ONCE, device=device, progress=update)
 
 
 def predict_parts(
@@ -707,7 +721,7 @@ def conversions(
 
 @app.command(epilog="Example: python cli.py predict tem/runs/heads tem/unlabelled")
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's folder, made by heads --save.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder, made by heads --save or finetune.")],
     source: Annotated[Path, typer.Argument(help="A folder of images, or a table like the training table.")],
     out: Annotated[Path, typer.Option("--out", help="Where to write the predictions, csv.")] = Path("predictions.csv"),
     store: Store = None,

@@ -38,6 +38,11 @@ class Change:
     seed: int = 0
 
 
+def one_block(blocks: Sequence[ImageBlock]) -> ImageBlock:
+    """Return the block that a branch reads: several are stacked."""
+    return blocks[0] if len(blocks) == 1 else ImageBlock("", blocks[0].refs, None, parts=tuple(blocks))
+
+
 class ImageInput:
     """The pixels of one image branch.
 
@@ -56,7 +61,7 @@ class ImageInput:
         Raises:
             InputError: A block has tiles or turns.
         """
-        block = blocks[0] if len(blocks) == 1 else ImageBlock("", blocks[0].refs, None, parts=tuple(blocks))
+        block = one_block(blocks)
         for one in blocks:
             if not is_one_crop(view_settings(one)):
                 raise InputError(

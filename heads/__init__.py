@@ -3,23 +3,25 @@
 from heads.audit import audit_labels, audit_leaks
 from heads.bulk import target_scale
 from heads.bundle import Bundle
-from heads.bundle_folder import load_bundle
+from heads.bundle_folder import bundle_kind, describe_bundle, load_bundle, read_document, rebuild_bundle, write_document
 from heads.calibration import Calibration
 from heads.chart import draw_robustness, draw_scores
 from heads.comparison import compare_blocks, compare_entries, gain_words
 from heads.conversions import chosen_conversions, compare_conversions, each_alone, mean_ranks
 from heads.curve import learning_curves
+from heads.files import write_error
 from heads.gap import group_gap
 from heads.given import Given, calibration_of, given_entry
 from heads.head import balanced_weights, standardise
 from heads.importance import block_importance
+from heads.layers import FEATURES, Layer, bundle_of_layers, features_matrix
 from heads.leaderboard import Leaderboard, best, ranked, table
 from heads.linear import ABSENT
 from heads.matrix import MISSING, FeatureMatrix, load_matrix, load_matrix_like, metadata_columns
 from heads.metrics import HEADLINE, METRICS
 from heads.output import write_predictions
 from heads.predictions import Predictions
-from heads.refit import fit_bundle
+from heads.refit import fit_bundle, needed_spec
 from heads.registry import HEADS
 from heads.report import (
     audit_report,
@@ -36,15 +38,17 @@ from heads.transfer import held_out_groups, held_out_values, transfer
 
 __all__ = [
     "ABSENT",
-    "HEADLINE",
-    "HEADS",
-    "METRICS",
-    "MISSING",
     "Bundle",
     "Calibration",
+    "FEATURES",
     "FeatureMatrix",
     "Given",
+    "HEADLINE",
+    "HEADS",
+    "Layer",
     "Leaderboard",
+    "METRICS",
+    "MISSING",
     "Predictions",
     "Sweep",
     "audit_labels",
@@ -53,20 +57,24 @@ __all__ = [
     "balanced_weights",
     "best",
     "block_importance",
+    "bundle_kind",
+    "bundle_of_layers",
     "calibration_of",
     "check_names",
-    "chosen_conversions",
     "check_plain",
+    "chosen_conversions",
     "compare_blocks",
     "compare_conversions",
     "compare_entries",
     "conversions_report",
     "curve_report",
+    "describe_bundle",
     "disturbed",
     "draw_robustness",
     "draw_scores",
     "each_alone",
     "entries_report",
+    "features_matrix",
     "fit_bundle",
     "gain_words",
     "given_entry",
@@ -80,13 +88,18 @@ __all__ = [
     "load_matrix_like",
     "mean_ranks",
     "metadata_columns",
+    "needed_spec",
     "ranked",
+    "read_document",
+    "rebuild_bundle",
     "robustness",
     "robustness_report",
     "standardise",
     "table",
     "target_scale",
-    "write_predictions",
     "transfer",
     "transfer_report",
+    "write_document",
+    "write_error",
+    "write_predictions",
 ]

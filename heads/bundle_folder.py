@@ -46,6 +46,14 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         raise write_error(folder, error) from None
 
 
+def bundle_kind(folder: Path) -> str:
+    """Return ``"heads"`` or ``"finetune"``: what made the bundle in a folder; ``"heads"`` where nothing can be read."""
+    try:
+        return str(json.loads((folder / DOCUMENT).read_text()).get("kind", "heads"))
+    except (OSError, ValueError, AttributeError):
+        return "heads"
+
+
 def load_bundle(folder: Path) -> Bundle:
     """Return a bundle from its folder.
 
@@ -55,10 +63,12 @@ def load_bundle(folder: Path) -> Bundle:
     """
     from safetensors.numpy import load_file
 
-    if not (folder / DOCUMENT).is_file():
-        raise InputError(f"{folder}: is no bundle (there is no {DOCUMENT}); heads --save makes one")
-    document = _read_document(folder)
-    tensors = load_file(folder / WEIGHTS)
+    document = read_document(folder)
+    return rebuild_bundle(document, load_file(folder / WEIGHTS), folder)
+
+
+def rebuild_bundle(document: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], folder: Path) -> Bundle:
+    """Return a bundle from what `describe_bundle` gave; its texts are read from `folder`."""
     blocks = document["blocks"]
     with_space = [block for block in blocks if block["space"] is not None]
     ood = {name.removeprefix(OOD): array for name, array in tensors.items() if name.startswith(OOD)}
@@ -89,24 +99,35 @@ def _read_space(block: Mapping[str, Any], folder: Path) -> FeatureSpace:
     return space
 
 
-def _write(bundle: Bundle, folder: Path) -> None:
-    from safetensors.numpy import save
-
-    folder.mkdir()
+def describe_bundle(bundle: Bundle, folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return a bundle's document, still without the digests of its files, and its arrays; texts are written here."""
     tensors = {f"{OOD}{name}": array for name, array in bundle.reference.arrays().items()}
-    tasks = [_task_document(bundle, name, folder, tensors) for name in bundle.models]
-    (folder / WEIGHTS).write_bytes(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}))
     document = {
         "schema_version": SCHEMA_VERSION,
         "dataset": bundle.spec.model_dump(mode="json", exclude_none=True),
         "blocks": [_block_document(bundle, name) for name in bundle.blocks],
         "columns": list(bundle.columns),
-        "tasks": tasks,
+        "tasks": [_task_document(bundle, name, folder, tensors) for name in bundle.models],
         "predictions": describe_columns(bundle),
-        "files": {file.name: _file_digest(file) for file in sorted(folder.iterdir())},
         **bundle.about,
     }
-    (folder / DOCUMENT).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    return document, {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+
+
+def write_document(document: Mapping[str, Any], folder: Path) -> None:
+    """Write a document with the digests of all files in its folder."""
+    files = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    whole = {**document, "files": {name: _file_digest(folder / name) for name in files}}
+    (folder / DOCUMENT).write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n")
+
+
+def _write(bundle: Bundle, folder: Path) -> None:
+    from safetensors.numpy import save
+
+    folder.mkdir()
+    document, tensors = describe_bundle(bundle, folder)
+    (folder / WEIGHTS).write_bytes(save(tensors))
+    write_document(document, folder)
 
 
 def _block_document(bundle: Bundle, name: str) -> dict[str, Any]:
@@ -187,17 +208,25 @@ def _read_calibration(document: Mapping[str, Any], n_outputs: int) -> Calibratio
     return Calibration(kept["temperature"], tuple(kept["limits"]))
 
 
-def _read_document(folder: Path) -> dict[str, Any]:
+def read_document(folder: Path) -> dict[str, Any]:
+    """Return a bundle's document, having checked that its files are what was written.
+
+    Raises:
+        InputError: There is no bundle.
+        StoreError: It was written by another schema version, or a file is missing or damaged.
+    """
+    if not (folder / DOCUMENT).is_file():
+        raise InputError(f"{folder}: is no bundle (there is no {DOCUMENT}); heads --save and finetune make one")
     try:
         document: dict[str, Any] = json.loads((folder / DOCUMENT).read_text())
     except ValueError:
-        raise StoreError(f"{folder / DOCUMENT}: is damaged; save the bundle again") from None
+        raise StoreError(f"{folder / DOCUMENT}: is damaged; make the bundle again") from None
     version = document.get("schema_version")
     if version not in READABLE:
         raise StoreError(f"{folder}: bundle of schema version {version!r}, expected {SCHEMA_VERSION}; save it again")
     for name, digest in document["files"].items():
         if not (folder / name).is_file() or _file_digest(folder / name) != digest:
-            raise StoreError(f"{folder / name}: is missing or damaged; copy or save the bundle again")
+            raise StoreError(f"{folder / name}: is missing or damaged; copy or make the bundle again")
     return document
 
 

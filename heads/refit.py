@@ -53,7 +53,7 @@ def fit_bundle(sweep: Sweep, entries: Iterable[Entry], folder: Path) -> Bundle:
     plans = {task: sweep.plan(task, pairs) for task in chosen}
     bundle = _make_bundle(sweep, chosen, plans, _fit_together(sweep, chosen, plans))
     bundle = replace(bundle, conditions=fit_conditions(sweep, chosen, pairs))
-    _check_columns(bundle)
+    check_columns(bundle)
     write_bundle(bundle, folder)
     return bundle
 
@@ -78,7 +78,7 @@ def _make_bundle(
     blocks = [name for name in matrix.blocks if name in used]
     widths = {name: matrix.blocks[name].stop - matrix.blocks[name].start for name in blocks}
     return Bundle(
-        spec=_needed(sweep.dataset.spec, used),
+        spec=needed_spec(sweep.dataset.spec, used),
         blocks=widths,
         spaces={name: matrix.spaces[name] for name in blocks if name in matrix.spaces},
         provenance={name: matrix.provenance[name] for name in blocks if name in matrix.spaces},
@@ -98,7 +98,8 @@ def _make_bundle(
     )
 
 
-def _check_columns(bundle: Bundle) -> None:
+def check_columns(bundle: Bundle) -> None:
+    """Raise InputError where two columns of predictions would have one name."""
     names = [row["column"] for row in describe_columns(bundle)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -112,8 +113,13 @@ def _training_reference(sweep: Sweep, blocks: Sequence[str], plans: Mapping[str,
     return make_reference(X, rows, groups=first.groups, seed=sweep.seed)
 
 
-def _needed(spec: DatasetSpec, used: set[str]) -> DatasetSpec:
-    """Return the spec without the blocks that no model reads: new files need not have them."""
+def needed_spec(spec: DatasetSpec, used: set[str]) -> DatasetSpec:
+    """Return the spec without the blocks that no model reads: new files need not have them.
+
+    Args:
+        spec: The dataset's.
+        used: Such as ``image:bf@texture``, ``image:bf``, ``metadata``.
+    """
     texts = {name: text for name, text in spec.texts.items() if f"text:{name}" in _places(used)}
     metadata = spec.metadata if METADATA in used else {}
     named = {text.from_filename for text in texts.values()}

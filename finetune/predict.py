@@ -1,0 +1,64 @@
+"""Predictions of a fine-tuned model on new files, part by part."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from finetune.bundle import FinetunedBundle, load_bundle
+from finetune.device import Device
+from heads import write_predictions
+from store import Dataset, prediction_dataset
+
+Progress = Callable[[int, int], None]
+
+
+def predict_source(
+    folder: Path,
+    source: Path,
+    out: Path,
+    *,
+    rows_at_once: int,
+    device: Device = "auto",
+    progress: Progress | None = None,
+) -> tuple[int, int]:
+    """Predict a folder of images or a table, and write the predictions as heads' bundles do.
+
+    Args:
+        folder: The bundle's.
+        source: What to predict.
+        out: The csv.
+        rows_at_once: Rows in memory.
+        device: Where the network runs.
+        progress: Called with (rows done, rows to do).
+
+    Returns:
+        The number of rows, and of those without a prediction.
+    """
+    bundle = load_bundle(folder)
+    dataset = prediction_dataset(bundle.layers.spec, source)
+    n_failed: list[int] = []
+    tables = _tables(bundle, dataset, n_failed, rows_at_once=rows_at_once, device=device, progress=progress)
+    write_predictions(tables, out)
+    return dataset.n_rows, sum(n_failed)
+
+
+def _tables(
+    bundle: FinetunedBundle,
+    dataset: Dataset,
+    n_failed: list[int],
+    *,
+    rows_at_once: int,
+    device: Device,
+    progress: Progress | None,
+) -> Iterator[pd.DataFrame]:
+    for number, part in enumerate(dataset.parts(rows_at_once)):
+        before = number * rows_at_once
+
+        def advance(done: int, _: int, before: int = before) -> None:
+            if progress:
+                progress(before + done, dataset.n_rows)
+
+        table, left_out = bundle.predict(part, device=device, progress=advance)
+        n_failed.append(len(left_out))
+        yield table.assign(status=[left_out.get(row, "ok") for row in part.ids.tolist()])
