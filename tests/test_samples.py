@@ -19,12 +19,12 @@ def run_json(*words: object, code: int = 0) -> dict[str, Any]:
     return found
 
 
-def scores(document: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Return the accuracies of the linear head by task and blocks, such as ``image:photo+text:name``."""
+def scores(document: dict[str, Any], metric: str = "accuracy") -> dict[str, dict[str, float]]:
+    """Return a score of each entry by task and blocks, such as ``image:photo+text:name``."""
     found: dict[str, dict[str, float]] = {}
     for entry in document["entries"]:
         blocks = "+".join(name.partition("@")[0] for name in entry["blocks"])
-        found.setdefault(entry["task"], {})[blocks] = entry["metrics"]["accuracy"]["value"]
+        found.setdefault(entry["task"], {})[blocks] = entry["metrics"][metric]["value"]
     return found
 
 
@@ -74,3 +74,16 @@ def test_both_modalities_beat_each_and_cells_of_known_patients_flatter(tmp_path:
     assert found["image:bf+image:fl"] > max(single) + 0.04 and min(single) > found[""] + 0.05
     (gap,) = document["group_gap"]
     assert gap["low"] > 0 and gap["random"]["value"] > gap["grouped"]["value"] + 0.04
+
+
+@pytest.mark.slow
+def test_unusable_micrographs_are_found_and_magnification_tells_what_is_nano(tmp_path: Path) -> None:
+    spec = write_sample("tem", tmp_path)
+    run_json("extract", "--data", spec, "--backbone", "texture")
+    tasks = ["--task", "usability", "--task", "nanostructures"]
+    document = run_json("heads", "--data", spec, "--head", "linear", *tasks)
+    found, balanced = scores(document), scores(document, "balanced_accuracy")
+    assert balanced["usability"]["image:tem"] > 0.65 and balanced["usability"][""] == 0.5  # accuracy: 0.94 for "yes"
+    assert found["nanostructures"]["metadata"] > found["nanostructures"][""] + 0.1
+    assert found["nanostructures"]["image:tem"] < found["nanostructures"]["metadata"] - 0.05
+    assert found["nanostructures"]["image:tem+metadata"] < found["nanostructures"]["metadata"] + 0.05
