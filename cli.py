@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from extract import Encoder, Options, SpaceReport
+    from finetune import FinetuneSettings
     from heads import Bundle, Leaderboard, Predictions, Sweep
     from store import Dataset, FeatureStore, Problem, Section, SlurmJob
 
@@ -40,8 +41,8 @@ class _Commands(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            say("stopped: what was finished is kept, and the same command goes on from there")
+        except KeyboardInterrupt as stop:
+            say(str(stop) or "stopped: what was finished is kept, and the same command goes on from there")
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             if all(
@@ -159,6 +160,36 @@ class Tried:
     blocks: Blocks = None
     heads: Heads = None
     seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What of [finetune] is given on the command line."""
+
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A key of [finetune]: lr=1e-4; repeatable."),
+    ] = None
+    backbones: Backbones = None
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="A study's network: tem, cells, powder, reflectance or garbage.")
+    ] = None
+    init: Annotated[
+        Literal["heads", "backbone"] | None,
+        typer.Option("--init", help="Where task heads begin. Default: heads, if linear."),
+    ] = None
+    weights: Annotated[str | None, typer.Option("--weights", help="pretrained, random, or a file or folder.")] = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """How much of the data is fitted and scored."""
+
+    folds: Annotated[Literal["one", "all"], typer.Option("--folds", help="Fit and score one outer fold, or each.")] = (
+        "one"
+    )
+    subset: Annotated[int | None, typer.Option("--subset", help="This many rows, for a quick look.")] = None
+    final: Annotated[bool, typer.Option("--final", help="Score the test rows once, fitted on all others.")] = False
 
 
 @dataclass(frozen=True)
@@ -318,20 +349,27 @@ def make_sweep(
     *,
     backbones: Sequence[str] | None = None,
     folds: int | None = None,
+    subset: int | None = None,
+    needed: Sequence[str] = (),
+    weights: str = "pretrained",
     **what: Any,
 ) -> "Sweep":
-    """Put a dataset's stored features, its split and what shall be tried together; embed first if nothing is stored."""
+    """Put a dataset's stored features, its split and what shall be tried together; embed first what is `needed`."""
     from extract import Options
     from heads import HEADS, Sweep, check_names, load_matrix
-    from store import merge_groups, open_split
+    from store import draw_subset, merge_groups, open_split
 
     check_names("task", what.get("tasks") or [], dataset.tasks)  # before anything is embedded
     check_names("head", what.get("heads") or [], HEADS)
     split = open_split(dataset, n_folds=folds, seed=what.get("seed", 0))
     dataset = merge_groups(dataset, split.merged)
+    if subset is not None:
+        dataset = dataset.take(draw_subset(dataset, split, subset, seed=what.get("seed", 0)).tolist())
     if not features.spaces() and (dataset.images or dataset.texts):
         say("nothing is embedded yet: using the built-in encoders")
         embed(dataset, features, None, Options())
+    if needed:
+        embed(dataset, features, needed, Options(weights, fallback_random=dataset.spec.sample is not None))
     matrix = load_matrix(dataset, features, backbones=backbones)
     for block, n_rows in matrix.without_vector().items():
         say(f"warning: {n_rows} rows have no vector in {block}; they are left out")
@@ -369,6 +407,53 @@ def evaluate(sweep: "Sweep", entries: Sequence[dict[str, Any]]) -> dict[str, Any
         "comparisons": compare_blocks(entries, predictions),
         "group_gap": group_gap(sweep, entries, board, predictions),
     }
+
+
+def run_folder(dataset: "Dataset", name: str) -> Path:
+    """Return ``runs/NAME`` beside the dataset."""
+    from store import InputError
+
+    if not name or Path(name).name != name:
+        raise InputError(f"--name {name!r}: give the plain name of a folder, such as finetune")
+    return Path(os.path.relpath(dataset.folder / "runs" / name))
+
+
+def subset_store(folder: Path) -> "FeatureStore":
+    """Return a run's own store: of some rows only it would be in the way beside the dataset."""
+    from store import FeatureStore
+
+    return FeatureStore(folder / "features.zarr")
+
+
+def tuning_sweep(
+    dataset: "Dataset",
+    features: "FeatureStore",
+    settings: "FinetuneSettings",
+    notes: Sequence[str],
+    *,
+    part: Part,
+    **what: Any,
+) -> "Sweep":
+    """Return the sweep that is compared with: on the same rows, the backbone as it is among its features."""
+    from finetune import encoder_names
+
+    for line in notes:
+        say(line)
+    names = encoder_names(dataset, settings)
+    fold = 0 if part.folds == "one" else None
+    return make_sweep(dataset, features, subset=part.subset, needed=names, weights=settings.weights, fold=fold, **what)
+
+
+def run_finetune(
+    sweep: "Sweep", features: "FeatureStore", settings: "FinetuneSettings", folder: Path, *, final: bool, **how: Any
+) -> dict[str, Any]:
+    """Train with a bar on stderr, or a line per epoch where stderr is no terminal."""
+    from finetune import Listener, Run
+
+    with progress("fine-tuning") as update:
+        lines = {} if sys.stderr.isatty() else {"each_epoch": say}
+        listener = Listener(progress=update, say=say, **lines)
+        return Run(sweep, features, settings, folder, *open_runs(sweep), listener=listener, **how).run(final=final)
 
 
 def merge_duplicates(dataset: "Dataset", duplicates: Sequence[dict[str, Any]]) -> list[list[str]]:
@@ -876,12 +961,30 @@ def slurm(
         print(f"{path}: {jobs}" + (f", submitted as {job_id}" if job_id else f"; run: sbatch {path}"))
 
 
-@app.command(epilog="Example: python cli.py finetune")
-def finetune() -> None:
-    """Train end to end. Arrives with the fine-tuning work."""
-    from store import InputError
+@app.command(epilog="Example: python cli.py finetune --backbone convnext_tiny --set lr=1e-5")
+@takes_groups
+def finetune(
+    place: Place,
+    changed: Changed,
+    part: Part,
+    task: Tasks = None,
+    name: Annotated[str, typer.Option("--name", help="The run's folder in runs/.")] = "finetune",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint, if there is one.")] = False,
+    device: Device = "auto",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Train the whole network, and say whether that was worth it beside the heads."""
+    from finetune import choose_settings, finetune_report
 
-    raise InputError("finetune arrives with the fine-tuning work; until then: python cli.py heads --save")
+    dataset, features = place.open()
+    settings, notes = choose_settings(dataset, device=device, **asdict(changed))
+    folder = run_folder(dataset, name)
+    features = features if part.subset is None else subset_store(folder)
+    sweep = tuning_sweep(dataset, features, settings, notes, part=part, tasks=task, seed=seed)
+    document = run_finetune(sweep, features, settings, folder, final=part.final, device=device, resume=resume)
+    show_result(document | {"notes": notes}, finetune_report(document), as_json=as_json)
+    raise typer.Exit(ROWS_LEFT_OUT if document["left_out"] or not sweep.matrix.complete.all() else 0)
 
 
 @app.command(epilog="Example: python cli.py demo")

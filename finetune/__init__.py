@@ -1,6 +1,22 @@
 """End-to-end training: gives back feature spaces and a model bundle."""
 
 from finetune.bundle import FinetunedBundle, load_bundle, save_bundle
+from finetune.listener import Listener
+from finetune.options import choose_settings, encoder_names
 from finetune.predict import predict_source
+from finetune.report import finetune_report
+from finetune.run import Run
+from finetune.settings import FinetuneSettings
 
-__all__ = ["FinetunedBundle", "load_bundle", "predict_source", "save_bundle"]
+__all__ = [
+    "FinetuneSettings",
+    "FinetunedBundle",
+    "Listener",
+    "Run",
+    "choose_settings",
+    "encoder_names",
+    "finetune_report",
+    "load_bundle",
+    "predict_source",
+    "save_bundle",
+]

@@ -1,12 +1,15 @@
 """Where networks run."""
 
+import os
 from typing import Literal
 
 import torch
 
+from finetune.settings import FinetuneSettings
 from store import InputError
 
 Device = Literal["auto", "cpu", "cuda"]
+MAX_WORKERS = 8
 
 
 def resolve_device(device: Device) -> str:
@@ -18,3 +21,10 @@ def resolve_device(device: Device) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: there is no GPU that torch can use here; leave the option out, or give cpu")
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def n_workers(settings: FinetuneSettings, device: Device) -> int:
+    """Return how many processes read images: none beside a CPU that is busy with the network."""
+    if settings.workers is not None:
+        return settings.workers
+    return min(MAX_WORKERS, (os.cpu_count() or 1) - 1) if resolve_device(device) == "cuda" else 0

@@ -9,6 +9,7 @@ from heads.chart import draw_robustness, draw_scores
 from heads.comparison import compare_blocks, compare_entries, gain_words
 from heads.conversions import chosen_conversions, compare_conversions, each_alone, mean_ranks
 from heads.curve import learning_curves
+from heads.entry import versions
 from heads.files import write_error
 from heads.gap import group_gap
 from heads.given import Given, calibration_of, given_entry
@@ -101,5 +102,6 @@ __all__ = [
     "transfer_report",
     "write_document",
     "write_error",
+    "versions",
     "write_predictions",
 ]

@@ -44,6 +44,7 @@ def given_entry(
     blocks: Combination,
     identity: str,
     seconds: float,
+    held_out: str | None = None,
     leaderboard: Leaderboard | None = None,
     predictions: Predictions | None = None,
 ) -> tuple[Entry, list[Calibration]]:
@@ -52,24 +53,25 @@ def given_entry(
     Args:
         sweep: Says which rows are fitted on and scored; its prior is the baseline.
         task: A task's name.
-        models: One per pair of the sweep.
+        models: One per pair of the sweep; one alone for a held-out set.
         head: What to call it.
         blocks: What it reads, sorted.
         identity: A digest of all that decides the numbers.
         seconds: Fitting and predicting.
+        held_out: The held-out set that is scored, instead of the sweep's own rows.
         leaderboard: Gets the entry.
         predictions: Gets the predictions.
 
     Raises:
         ValueError: A row that is scored was not predicted.
     """
-    plan = sweep.plan(task, sweep.pairs)
+    plan = sweep.plan(task, sweep.pairs if held_out is None else sweep.held_out_pairs(held_out))
     calibrations = [calibration_of(plan, model, number, seed=sweep.seed) for number, model in enumerate(models)]
     raw = _scored(plan, models)
     if not np.isfinite(raw.predicted).all():
         raise ValueError(f"task {task!r}: a row that is scored was not predicted")
     outcome = Outcome(raw, calibrations, seconds, [], 0)
-    run = Run(sweep, sweep.role, {task: plan}, leaderboard, predictions, None)
+    run = Run(sweep, held_out or sweep.role, {task: plan}, leaderboard, predictions, None)
     return run.keep(task, outcome, blocks=blocks, head=head, identity=identity), calibrations
 
 

@@ -139,16 +139,24 @@ class Sweep:
         Raises:
             InputError: There is no such set.
         """
-        held = self.split.held_out(self.dataset.ids, name)
-        if not len(held):
-            known = sorted({r for r in self.split.roles.values() if not r.isdecimal()} - {"train", "val"})
-            raise InputError(f"no row is held out as {name!r}; there is {', '.join(known) or 'no held-out set'}")
-        pairs = [(self.split.fitting(self.dataset.ids), held)]
+        pairs = self.held_out_pairs(name)
         run = Run(self, name, {task: self.plan(task, pairs) for task in self.task_names}, leaderboard, None, on_entry)
         found = run.entries((), PRIOR, self.task_names)
         for task, entry in best(entries).items():
             found += run.entries(tuple(entry["blocks"]), entry["head"], (task,))
         return found
+
+    def held_out_pairs(self, name: str = "test") -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Return the pair (all rows that are not held out, the rows of one held-out set).
+
+        Raises:
+            InputError: There is no such set.
+        """
+        held = self.split.held_out(self.dataset.ids, name)
+        if not len(held):
+            known = sorted({r for r in self.split.roles.values() if not r.isdecimal()} - {"train", "val"})
+            raise InputError(f"no row is held out as {name!r}; there is {', '.join(known) or 'no held-out set'}")
+        return [(self.split.fitting(self.dataset.ids), held)]
 
     def plan(self, task: str, pairs: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> Plan:
         """Cut one task along pairs of (training rows, rows to score)."""

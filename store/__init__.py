@@ -19,6 +19,7 @@ from store.slurm import SlurmJob, array_words, batch_script, submit_script, writ
 from store.space import INFO_BAR, Crop, FeatureSpace
 from store.spec import DatasetSpec, parse_spec
 from store.split import Split, is_fitting, make_split, open_split, remake_split
+from store.subset import draw_subset
 from store.task import Task
 from store.variants import with_variants
 from store.vectors.features import FeatureStore
@@ -65,6 +66,7 @@ __all__ = [
     "check_report",
     "check_view",
     "did_you_mean",
+    "draw_subset",
     "export_block",
     "file_key",
     "find_block",

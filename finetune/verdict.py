@@ -1,0 +1,55 @@
+"""Was it worth it? Fine-tuned and best head, paired, on the same rows, in words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from heads import Predictions, best, compare_entries, gain_words
+
+WORDS = {"helps": "worth it", "hurts": "not worth it", "not told apart": "not told apart", "no interval": "no interval"}
+
+Entry = dict[str, Any]
+
+
+def compare_with_heads(
+    tuned: Sequence[Entry], heads: Sequence[Entry], predictions: Predictions
+) -> list[dict[str, Any]]:
+    """Compare each task's fine-tuned entry with the best head, resample by resample.
+
+    The head is the best of all on these very rows, which favours the heads: what is said to be worth it, is.
+
+    Args:
+        tuned: One entry per task.
+        heads: Those of the sweep on the same rows.
+        predictions: What all of them predicted.
+
+    Returns:
+        JSON values per task: ``head`` and ``blocks`` of the best, value, low, high (above 0: fine-tuning is better),
+        ``verdict`` and ``words``.
+    """
+    found, by_task = best(heads), {entry["task"]: entry for entry in tuned}
+    return [_compared(by_task[task], found[task], predictions) for task in by_task if task in found]
+
+
+def summary(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """Return in a sentence what the comparisons say."""
+    by_verdict: dict[str, list[str]] = {}
+    for one in comparisons:
+        by_verdict.setdefault(one["verdict"], []).append(one["task"])
+    better, worse = by_verdict.pop("helps", []), by_verdict.pop("hurts", [])
+    open_ = [task for tasks in by_verdict.values() for task in tasks]
+    if not better:
+        rest = f"; it is worse for {', '.join(worse)}" if worse else ""
+        return (
+            f"Fine-tuning was not worth it here: nothing is sure to be better than the best head{rest}. Keep the heads."
+        )
+    parts = [f"Fine-tuning was worth it for {', '.join(better)}"]
+    parts += [f"not told apart for {', '.join(open_)}"] * bool(open_) + [f"worse for {', '.join(worse)}"] * bool(worse)
+    return "; ".join(parts) + ("." if not worse and not open_ else ". Keep the heads where it was not.")
+
+
+def _compared(tuned: Entry, head: Entry, predictions: Predictions) -> dict[str, Any]:
+    gap = compare_entries(tuned, head, predictions)
+    named = {"head": head["head"], "blocks": head["blocks"]}
+    beside = f"{head['head']} on {' + '.join(head['blocks'])}"
+    words = f"fine-tuned beside {beside}: {gain_words(gap, gap['metric'])}: {WORDS[gap['verdict']]}"
+    return {**gap, **named, "words": words}

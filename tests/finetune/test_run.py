@@ -1,0 +1,169 @@
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import cli
+from finetune.verdict import summary
+from heads import Leaderboard, Predictions
+from tests.finetune.trained import make_images
+
+QUICK = ["--backbone", "test_resnet", "--weights", "random", "--device", "cpu", "--set", "input_px=32",
+         "--set", "max_epochs=2", "--set", "batch_size=8"]  # fmt: skip
+
+
+def finetune(folder: Path, *options: str) -> Result:
+    return CliRunner().invoke(cli.app, ["finetune", "--data", str(folder / "dataset.toml"), *QUICK, *options])
+
+
+def document(folder: Path, *options: str) -> dict[str, Any]:
+    result = finetune(folder, *options, "--json")
+    assert result.exit_code == 0, result.stderr
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def one_fold(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("one")
+    make_images(folder)
+    return folder, document(folder, "--final")
+
+
+def test_heads_and_network_are_scored_on_the_same_rows(one_fold: tuple[Path, dict[str, Any]]) -> None:
+    folder, found = one_fold
+    assert {"bundle", "space", "entries", "epochs", "best_epoch", "seconds"} <= found.keys()
+    assert found["epochs"] == 2 and 1 <= found["best_epoch"] <= 2 and found["seconds"] > 0
+    own = [entry for entry in found["entries"] if entry["head"] == "finetune"]
+    assert [(e["task"], e["split"]) for e in own] == [
+        ("kind", "fold-0"), ("level", "fold-0"), ("kind", "test"), ("level", "test")
+    ]  # fmt: skip
+    assert {tuple(entry["blocks"]) for entry in own} == {("image:bf@test_resnet",)}
+    heads = [e for e in found["entries"] if e["head"] not in ("finetune", "prior")]
+    assert {e["split"] for e in heads} == {"fold-0", "test"}
+    assert {e["n_rows"] for e in found["entries"] if e["split"] == "test"} == {6}
+    board = Leaderboard(folder / "runs" / "leaderboard.jsonl").known()
+    predictions = Predictions(folder / "runs" / "predictions")
+    for entry in own:
+        assert board[entry["identity"]]["metrics"] == entry["metrics"]
+        rows = predictions.of(entry).row
+        baseline = next(
+            e for e in found["entries"]
+            if e["head"] == "prior" and (e["task"], e["split"]) == (entry["task"], entry["split"])
+        )  # fmt: skip
+        assert entry["split"] == "test" or rows.tolist() == predictions.of(baseline).row.tolist()
+        assert entry["difference"]["value"] is not None
+
+
+def test_the_comparison_is_paired_and_said_in_words(one_fold: tuple[Path, dict[str, Any]]) -> None:
+    _, found = one_fold
+    for one in found["comparisons"]:
+        own = next(e for e in found["entries"] if e["head"] == "finetune" and e["task"] == one["task"])
+        head = next(
+            e for e in found["entries"]
+            if (e["head"], e["blocks"], e["task"]) == (one["head"], one["blocks"], one["task"])
+        )  # fmt: skip
+        sign = 1 if one["metric"] == "accuracy" else -1
+        gap = sign * (own["metrics"][one["metric"]]["value"] - head["metrics"][one["metric"]]["value"])
+        assert one["value"] == pytest.approx(gap)
+        assert one["words"].startswith(f"fine-tuned beside {one['head']} on ")
+    assert found["summary"].startswith("Fine-tuning was")
+
+
+def test_files_of_a_run_lie_in_its_folder(one_fold: tuple[Path, dict[str, Any]]) -> None:
+    folder, found = one_fold
+    run = folder / "runs" / "finetune"
+    assert Path(found["bundle"]).resolve() == run.resolve()
+    for part in (run, run / "fold-0"):
+        assert (part / "checkpoints" / "last.ckpt").exists() and (part / "curves.png").exists()
+        with (part / "metrics.csv").open() as file:
+            assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def test_what_is_printed_for_people(tmp_path: Path) -> None:
+    make_images(tmp_path)
+    result = finetune(tmp_path, "--task", "kind", "--name", "mine")
+    assert result.exit_code == 0
+    assert "fine-tuned beside" in result.stdout and "Fine-tuning was" in result.stdout
+    assert "image:bf@test_resnet" in result.stdout and "level" not in result.stdout
+    assert "best epoch" in result.stdout and "model: " in result.stdout
+    assert "epoch 1 of 2: loss" in result.stderr and "epoch" not in result.stdout.split("best epoch")[0]
+    assert "task heads start from the linear solution of" in result.stderr
+    assert "GPU" not in result.stderr and "Lightning" not in result.stderr and "Tip" not in result.stderr
+    again = finetune(tmp_path, "--task", "kind", "--name", "mine", "--resume")
+    assert "epoch 1 of 2" not in again.stderr  # it was finished
+    assert (tmp_path / "runs" / "mine" / "checkpoints" / "best.ckpt").exists()
+
+
+def test_all_folds_are_scored_and_one_more_network_is_kept(tmp_path: Path) -> None:
+    make_images(tmp_path, n_groups=6)
+    found = document(tmp_path, "--folds", "all", "--set", "max_epochs=1", "--set", "init=backbone")
+    own = [entry for entry in found["entries"] if entry["head"] == "finetune"]
+    assert [(e["split"], e["n_rows"], e["n_folds"]) for e in own] == [("cv", 18, 5)] * 2
+    run = tmp_path / "runs" / "finetune"
+    assert sorted(path.name for path in run.glob("fold-*")) == [f"fold-{i}" for i in range(5)]
+    assert (run / "checkpoints" / "best.ckpt").exists()
+
+
+def test_a_subset_trains_on_so_many_rows(tmp_path: Path) -> None:
+    make_images(tmp_path)
+    found = document(tmp_path, "--subset", "12", "--set", "init=backbone")
+    assert sum(entry["n_rows"] for entry in found["entries"] if entry["head"] == "finetune") <= 2 * 4
+    assert (tmp_path / "runs" / "finetune" / "features.zarr").exists() and not (tmp_path / "features.zarr").exists()
+
+
+def test_unreadable_images_are_left_out_with_exit_code_3(tmp_path: Path) -> None:
+    make_images(tmp_path)
+    (tmp_path / "images" / "3.png").write_bytes(b"nothing")
+    result = finetune(tmp_path, "--json", "--set", "init=backbone", "--set", "max_epochs=1")
+    assert result.exit_code == 3
+    found = json.loads(result.stdout)
+    assert {e["n_left_out"] for e in found["entries"] if e["head"] != "prior"} <= {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--name", "a/b"], "--name 'a/b': give the plain name of a folder"),
+        (["--preset", "powder"], "preset 'powder' needs 1 metadata block"),
+        (["--set", "freeze=layr1"], "'layr1' is the start of no layer's name. Did you mean 'layer1'"),
+        (["--set", "lrr=1"], "unknown key 'lrr'. Did you mean 'lr'?"),
+        (["--task", "knd"], "there is no task 'knd'"),
+        (["--set", "batch_size=1"], "batch_size = 1 gives batches of one"),
+        (["--set", "best_by=x"], "best_by = 'x': there is no such task"),
+        (["--subset", "1"], "--subset 1: give 2 or more rows"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    one_fold: tuple[Path, dict[str, Any]], options: list[str], message: str
+) -> None:
+    result = finetune(one_fold[0], "--name", "bad", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr.splitlines()[-1] and result.stdout == ""
+
+
+def test_a_class_that_the_training_rows_lack_is_refused(tmp_path: Path) -> None:
+    make_images(tmp_path)
+    lines = (tmp_path / "labels.csv").read_text().splitlines()
+    lines[-1] = lines[-1].replace("light", "rare")  # a test row
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    result = finetune(tmp_path)
+    assert result.exit_code == 2
+    assert "task 'kind': no training row is of class 'rare', so it cannot be learnt" in result.stderr
+
+
+def test_words_of_the_summary() -> None:
+    def of(**verdicts: str) -> str:
+        return summary([{"task": task, "verdict": verdict} for task, verdict in verdicts.items()])
+
+    assert of(a="helps") == "Fine-tuning was worth it for a."
+    assert of(a="helps", b="hurts", c="not told apart") == (
+        "Fine-tuning was worth it for a; not told apart for c; worse for b. Keep the heads where it was not."
+    )
+    assert of(a="not told apart", b="hurts") == (
+        "Fine-tuning was not worth it here: nothing is sure to be better than the best head; it is worse for b. "
+        "Keep the heads."
+    )
