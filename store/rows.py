@@ -179,21 +179,22 @@ def _made_column(spec: DatasetSpec, table: pd.DataFrame, column: ColumnSpec) -> 
 
 
 def _walk(base: Path) -> Iterator[str]:
-    """Yield the images below a folder, relative to it; hidden ones are left out, links are followed once."""
+    """Yield the images below a folder, relative to it; hidden ones are left out, links are followed."""
     if not base.is_dir():
         near = did_you_mean(base.name, _subfolders(base.parent))
         raise InputError(f"there is no image folder {base}; correct root or folder.{near}")
-    seen = set()
     for place, folders, files in os.walk(base, onerror=_refuse, followlinks=True):
-        if (target := os.path.realpath(place)) in seen:
-            folders.clear()
-            continue
-        seen.add(target)
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(place, name)]
         inside = Path(place).relative_to(base).as_posix()
         for name in files:
             if name.lower().endswith(IMAGE_SUFFIXES + _NOT_READ) and not name.startswith("."):
                 yield name if inside == "." else f"{inside}/{name}"
+
+
+def _leads_back(place: str, name: str) -> bool:
+    """Whether a folder is a link to one that was passed on the way to it."""
+    link = Path(place, name)
+    return link.is_symlink() and link.resolve() in {folder.resolve() for folder in link.parents}
 
 
 def _refuse(error: OSError) -> None:
