@@ -1,7 +1,6 @@
 """A dataset: a ``dataset.toml`` and the table, images and texts it names, checked when it is loaded."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,6 +13,7 @@ from store.sections import ImageSpec
 from store.space import Crop
 from store.spec import DatasetSpec
 from store.task import Task
+from store.threads import in_threads
 from store.view import PART_FIELDS, VIEW_FIELDS
 
 
@@ -80,8 +80,7 @@ def hash_files(blocks: Iterable["ImageBlock | TextBlock"]) -> Hashes:
     """Return the content keys of all files of some blocks, each file read once."""
     rows = [row for block in blocks if isinstance(block, ImageBlock) for row in block.sources]
     distinct = list(dict.fromkeys(ref for row in rows for ref in row or ()))
-    with ThreadPoolExecutor() as pool:  # hashing releases the GIL
-        return dict(zip(distinct, pool.map(_key_or_none, distinct), strict=True))
+    return dict(zip(distinct, in_threads(_key_or_none, distinct), strict=True))  # hashing releases Python's lock
 
 
 def image_block(

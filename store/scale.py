@@ -9,7 +9,6 @@ import math
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from store.dataset import ImageRef
 from store.errors import InputError
+from store.threads import in_threads
 from store.units import NM_PER_UNIT, nm_per
 
 Tag = Literal["nm_per_px", "magnification"]
@@ -76,8 +76,8 @@ def read_scales(refs: Sequence[ImageRef | None], tag: Tag) -> NDArray[np.float64
         InputError: No image states it.
     """
     distinct = list({ref for ref in refs if ref is not None})
-    with ThreadPoolExecutor() as pool:  # hides the latency of a network drive
-        found = dict(zip(distinct, pool.map(lambda ref: getattr(read_scale(*ref), tag), distinct), strict=True))
+    read = in_threads(lambda ref: getattr(read_scale(*ref), tag), distinct)  # hides the latency of a network drive
+    found = dict(zip(distinct, read, strict=True))
     values = [None if ref is None else found[ref] for ref in refs]
     if all(value is None for value in values):
         example = f", {distinct[0].path.name} for one" if distinct else ""

@@ -27,7 +27,8 @@ LAYOUT_VERSION = 2
 class FeatureStore:
     """Vectors by space and content key, in a local folder or at any fsspec URL.
 
-    Local stores take any number of readers and writers at once. At other URLs there is no lock: one writer at a time.
+    Stores take any number of readers and writers at once. Who fills a local one shares the work with others; at other
+    URLs nobody knows what others compute, so each is to have a shard of its own.
     Nothing is made before the first write. `storage_options` are fsspec's, such as ``endpoint_url``; by default the
     environment decides (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``).
     """

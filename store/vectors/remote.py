@@ -1,16 +1,29 @@
 """A store's files at an fsspec URL: an object store, a web server's folder, memory."""
 
+import errno
 import io
+import os
+import socket
+import time
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from store.errors import InputError, StoreError
 from store.vectors.files import Readable, Stamp
 
+WAIT_SECONDS = 300.0
+LEFT_SECONDS = 60.0  # a commit takes seconds
+POLL_SECONDS = 0.2
+
 
 class RemoteFiles:
-    """Files below an fsspec URL. Objects are replaced in one step; there is no lock, so one writer at a time."""
+    """Files below an fsspec URL. Objects are replaced in one step.
+
+    A lock is an object that is made only where there is none, and deleted when it is given back. A server that cannot
+    make objects on that condition (Amazon's S3 and most like it can) has no lock: one writer at a time.
+    """
 
     n_threads = 8  # latency, not bandwidth, is what costs
 
@@ -59,9 +72,57 @@ class RemoteFiles:
             return int(self._fs.du(self._path(folder)))
         return 0
 
-    def lock(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002 - object stores have none
-        """Do nothing: object stores have no locks."""
-        return nullcontext()
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold an exclusive lock, for the moment of a commit.
+
+        Raises:
+            StoreError: Another process writes without a gap.
+        """
+        mine = f"{socket.gethostname()}, process {os.getpid()}, {uuid.uuid4().hex}".encode()
+        self._wait_for(name, mine)
+        try:
+            yield
+        finally:
+            if self._holder(name) == mine:
+                self.delete(name)
+
+    def _wait_for(self, name: str, mine: bytes) -> None:
+        """Make the lock's object; one that stays the same for long was left by a killed process."""
+        deadline, seen, since = time.monotonic() + WAIT_SECONDS, None, time.monotonic()
+        while not self._make(name, mine):
+            holder, now = self._holder(name), time.monotonic()
+            if holder != seen:
+                seen, since = holder, now
+            elif now - since > LEFT_SECONDS and holder is not None:
+                self.delete(name)
+            if now > deadline:
+                who = (holder or b"").decode().rpartition(", ")[0] or "another process"
+                raise StoreError(
+                    f"the store {self.url} is being written to by {who}, for {WAIT_SECONDS:.0f} s "
+                    "without a gap: run again when it has finished"
+                )
+            time.sleep(POLL_SECONDS)
+
+    def _make(self, name: str, data: bytes) -> bool:
+        """Make an object, and tell whether that was possible because there was none."""
+        try:
+            with self._asking("write to"), self._needing_its_bucket():
+                try:
+                    self._fs.pipe_file(self._path(name), data, mode="create")
+                except FileExistsError:
+                    return False
+                except (NotImplementedError, TypeError):  # no such mode: no lock
+                    self._fs.pipe_file(self._path(name), data)
+        except StoreError as error:
+            if getattr(error.__cause__, "errno", None) != errno.ENOSYS:
+                raise
+        return True
+
+    def _holder(self, name: str) -> bytes | None:
+        with suppress(FileNotFoundError):
+            return self.open(name).read()
+        return None
 
     def claims(self, name: str) -> None:
         """Return None."""

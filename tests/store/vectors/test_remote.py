@@ -1,7 +1,9 @@
 """A store in a bucket, over real HTTP."""
 
+import errno
 import hashlib
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import tensorstore
 
 from store import FeatureSpace, FeatureStore, InputError, StoreError
 from store.exchange import export_vectors
+from store.vectors import remote
 from store.vectors.remote import RemoteFiles
 
 DIM = 6
@@ -117,6 +120,70 @@ def test_a_writer_that_ends_in_any_of_its_requests_harms_nothing(bucket: str, mo
         np.testing.assert_array_equal(FeatureStore(url).read(SPACE, keys), vectors_of(keys))
         n_steps += 1
     assert n_steps >= 14
+
+
+def test_writers_at_the_same_time_lose_no_row_in_a_bucket(url: str) -> None:
+    keys, stored = make_keys(1500), []
+
+    def work(offset: int) -> None:
+        store, order = FeatureStore(url), keys[offset:] + keys[:offset]
+        for first in range(0, 1500, 300):
+            stored.append(store.write(SPACE, order[first : first + 300], vectors_of(order[first : first + 300])))
+
+    threads = [threading.Thread(target=work, args=(offset,)) for offset in (0, 500, 1000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(stored) == 1500 and len(stored) == 15
+    store = FeatureStore(url)
+    np.testing.assert_array_equal(store.read(SPACE, keys), vectors_of(keys))
+    assert store.verify() == [] and store.info(SPACE)["rows"] == 1500
+    assert not store._files.names(f"{FOLDER}/keys/.lock"), "given back"
+
+
+@pytest.fixture
+def left_lock(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The path of a lock that another process holds, or left when it was killed."""
+    FeatureStore(url).write(SPACE, make_keys(1), vectors_of(make_keys(1)))
+    files = RemoteFiles(url, {})
+    files.write(f"{FOLDER}/keys/.lock", b"node7, process 42, 0123abcd")
+    monkeypatch.setattr(remote, "POLL_SECONDS", 0.01)
+    return f"{FOLDER}/keys/.lock"
+
+
+def test_a_lock_that_a_killed_process_left_is_taken_over(
+    url: str, left_lock: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "LEFT_SECONDS", 0.1)
+    assert FeatureStore(url).write(SPACE, make_keys(3), vectors_of(make_keys(3))) == 2
+    assert "keys" not in RemoteFiles(url, {}).names(left_lock)
+
+
+def test_a_second_writer_is_told_who_writes(url: str, left_lock: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "WAIT_SECONDS", 0.1)
+    with pytest.raises(StoreError, match=r"is being written to by node7, process 42, for .*run again when it has fin"):
+        FeatureStore(url).write(SPACE, make_keys(3), vectors_of(make_keys(3)))
+    assert RemoteFiles(url, {}).open(left_lock).read() == b"node7, process 42, 0123abcd", "it stays the other's"
+
+
+@pytest.mark.parametrize("error", [NotImplementedError(), TypeError("mode"), OSError(errno.ENOSYS, "not implemented")])
+def test_a_server_without_conditions_takes_one_writer(
+    url: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import s3fs
+
+    real = s3fs.S3FileSystem.pipe_file
+
+    def refuse(self: s3fs.S3FileSystem, path: str, data: bytes, **options: object) -> object:
+        if options:
+            raise error
+        return real(self, path, data)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "pipe_file", refuse)
+    store, keys = FeatureStore(url), make_keys(5)
+    assert store.write(SPACE, keys, vectors_of(keys)) == 5
+    np.testing.assert_array_equal(FeatureStore(url).read(SPACE, keys), vectors_of(keys))
 
 
 def test_a_dropped_space_is_gone_from_the_bucket(url: str) -> None:
