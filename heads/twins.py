@@ -7,14 +7,16 @@ duplicates do not move, give d and scale; rows nearer than that law allows once 
 """
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.head import row_chunks, standardise
+from heads.head import Standardiser, row_chunks, standardise
 
 N_NEAREST = 5  # kept per row; larger families of duplicates hang together through them
 CHANCE = 0.05  # of one false near duplicate among all rows
+TILE = 1024  # rows and columns of similarities computed at a time
 MIN_ROWS = 20  # fewer have no quartiles worth the name: only exact duplicates are found then
 
 Floats = NDArray[np.float64]
@@ -45,28 +47,64 @@ def find_twins(X: NDArray[np.float32], unit: Rows) -> Twins:
         X: Raw vectors ``(n, d)`` of one space, finite.
         unit: int64 ``(n,)``: rows of one unit belong together anyway (a group), and are no news.
     """
-    Z = standardise(X, np.arange(len(X))).apply(X)
-    Z /= np.maximum(np.linalg.norm(Z, axis=1, keepdims=True), np.finfo(float).tiny)
-    neighbour = _nearest(Z.astype(np.float32), unit)
-    pairs = np.unique(np.sort(_listed(neighbour), axis=1), axis=0)
-    distance = _distance(Z, pairs)
-    exact = np.array([np.array_equal(X[a], X[b]) for a, b in pairs], dtype=bool)
+    scale = standardise(X, np.arange(len(X)))
+    near = _nearest(np.concatenate([_unit_vectors(scale, X[part]).astype(np.float32) for part in row_chunks(X)]), unit)
+    pairs = np.unique(np.sort(np.concatenate([_listed(near), _same(X, unit)]), axis=1), axis=0)
+    distance, exact = _distance(X, pairs, scale)
     limit = _limit(_first_distance(pairs, distance, len(X)), exact=_rows_of(pairs[exact], len(X)))
     kept = np.flatnonzero(exact | (distance < limit))
     kept = kept[np.lexsort((pairs[kept, 1], pairs[kept, 0], distance[kept], ~exact[kept]))]
     return Twins(pairs[kept], 1 - distance[kept] ** 2 / 2, exact[kept], 1 - limit**2 / 2)
 
 
+def _unit_vectors(scale: Standardiser, X: NDArray[np.float32]) -> Floats:
+    Z = scale.apply(X)
+    return np.asarray(Z / np.maximum(np.linalg.norm(Z, axis=1, keepdims=True), np.finfo(float).tiny))
+
+
+def _same(X: NDArray[np.float32], unit: Rows) -> Rows:
+    """Return each row that is the same as an earlier one of another unit, with the first such, ``(p, 2)``."""
+    first: dict[bytes, int] = {}
+    earlier = np.array([first.setdefault(sha256(row.tobytes()).digest(), i) for i, row in enumerate(X)])
+    again = np.flatnonzero(unit[earlier] != unit)
+    return np.stack([earlier[again], again], axis=1)
+
+
 def _nearest(Z: NDArray[np.float32], unit: Rows) -> Rows:
-    """Return the nearest rows of other units, ``(n, k)``; -1 where there are fewer."""
+    """Return the nearest rows of other units, ``(n, k)``; -1 where there are fewer.
+
+    Every tile of the matrix of similarities is computed once and serves its rows and its columns.
+    """
     k = min(N_NEAREST, len(Z))
-    found = np.empty((len(Z), k), dtype=np.int64)
-    for part in row_chunks(np.broadcast_to(np.float32(0), (len(Z), len(Z)))):
-        similarity = Z[part] @ Z.T
-        similarity[unit[part][:, None] == unit] = -np.inf
-        top = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
-        found[part] = np.where(np.isfinite(np.take_along_axis(similarity, top, axis=1)), top, -1)
+    top, found = np.full((len(Z), k), -np.inf, dtype=np.float32), np.full((len(Z), k), -1)
+    tiles = [slice(start, start + TILE) for start in range(0, len(Z), TILE)]
+    for i, rows in enumerate(tiles):
+        for columns in tiles[i:]:
+            similarity = Z[rows] @ Z[columns].T
+            np.putmask(similarity, unit[rows][:, None] == unit[columns], -np.inf)
+            _keep(top[rows], found[rows], similarity, columns.start)
+            if columns is not rows:
+                _keep(top[columns], found[columns], similarity.T, rows.start)
     return found
+
+
+def _keep(top: NDArray[np.float32], found: Rows, similarity: NDArray[np.float32], start: int) -> None:
+    """Put what is more similar than the best so far in its place.
+
+    Args:
+        top: The k best similarities of m rows, ``(m, k)``; changed.
+        found: Whose they are, ``(m, k)``; changed.
+        similarity: Of the m rows with some others, ``(m, t)``.
+        start: Number of the first of the others.
+    """
+    hit = np.flatnonzero(similarity.max(axis=1) > top.min(axis=1))
+    both = np.concatenate([top[hit], similarity[hit]], axis=1)
+    k = top.shape[1]
+    place = np.argpartition(both, -k, axis=1)[:, -k:]
+    top[hit] = np.take_along_axis(both, place, axis=1)
+    earlier = np.take_along_axis(found[hit], np.minimum(place, k - 1), axis=1)
+    new = np.where(place < k, earlier, start + place - k)
+    found[hit] = np.where(np.isfinite(top[hit]), new, -1)
 
 
 def _listed(neighbour: Rows) -> Rows:
@@ -74,11 +112,17 @@ def _listed(neighbour: Rows) -> Rows:
     return np.stack([row, neighbour[row, place]], axis=1)
 
 
-def _distance(Z: Floats, pairs: Rows) -> Floats:
-    """Distance of unit vectors, from their difference: the cosine itself has no digits left near 1."""
-    parts = [pairs[part] for part in row_chunks(np.broadcast_to(np.float32(0), (len(pairs), Z.shape[1])))]
-    gaps = [np.linalg.norm(Z[part[:, 0]] - Z[part[:, 1]], axis=1) for part in parts]
-    return np.concatenate([np.empty(0), *gaps])
+def _distance(X: NDArray[np.float32], pairs: Rows, scale: Standardiser) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return the distance of the unit vectors of each pair, and whether the vectors are the same to the last bit.
+
+    It is that of their difference: the cosine itself has no digits left near 1.
+    """
+    distance, exact = np.empty(len(pairs)), np.empty(len(pairs), dtype=bool)
+    for part in row_chunks(np.broadcast_to(np.float32(0), (len(pairs), X.shape[1]))):
+        one, other = X[pairs[part, 0]], X[pairs[part, 1]]
+        distance[part] = np.linalg.norm(_unit_vectors(scale, one) - _unit_vectors(scale, other), axis=1)
+        exact[part] = (one == other).all(axis=1)
+    return distance, exact
 
 
 def _first_distance(pairs: Rows, distance: Floats, n: int) -> Floats:
