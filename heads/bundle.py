@@ -72,8 +72,8 @@ class Bundle:
         Returns:
             Columns ``id``; per task its prediction under the task's name (``task_column`` for several outputs),
             ``task_p_class`` per class and ``task_set``, or ``task_low`` and ``task_high``, and ``task_p_applies`` where
-            it has a condition; ``ood_distance``. `describe_columns` says more. A row without the vectors that a model
-            needs stays empty.
+            it has a condition; ``ood_distance``. `describe_columns` says more, and of ``status``, which the command
+            line adds. A row without the vectors that a model needs stays empty.
 
         Raises:
             StoreError: The matrix has other spaces, or lacks a block.

@@ -53,6 +53,7 @@ def describe_columns(bundle: "Bundle") -> list[dict[str, Any]]:
             rows.append((applies_name(name), f"probability that {model.task.when}", None))
     far = "distance to the training rows; one in twenty of those lies above 1"
     rows.append(("ood_distance", far, None))
+    rows.append(("status", "ok, or why the row has no prediction", None))
     return [{"column": column, "meaning": meaning, "unit": unit} for column, meaning, unit in rows]
 
 

@@ -10,8 +10,8 @@ from heads.comparison import gain_words
 from heads.entry import BOOTSTRAP_SEED
 from heads.leaderboard import Entry, best
 from heads.metrics import METRICS, Estimate, Scored, difference, estimate
-from heads.self_training import self_trained
 from heads.sweep import Sweep
+from heads.unlabelled import label_spread, self_trained, unlabelled
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of the labelled training rows
 N_DRAWS = 5  # subsets per share; the whole has but one
@@ -33,7 +33,8 @@ def learning_curves(sweep: Sweep, entries: Iterable[Entry]) -> list[dict[str, An
     Returns:
         JSON values, one per task: ``points`` with ``n_rows`` (mean over draws and folds) and the headline metric,
         ``gain`` from half of the rows to all of them, ``words``, and where there are rows without a label
-        ``self_training``: the same head with those rows labelled by itself, beside the supervised one.
+        ``self_training``: the same head with those rows labelled by itself, and ``label_spreading``: labels spread
+        over nearest neighbours instead of a head; each beside the supervised one.
     """
     return [_curve(sweep, task, entry) for task, entry in best(entries).items()]
 
@@ -57,8 +58,16 @@ def _curve(sweep: Sweep, task: str, entry: Entry) -> dict[str, Any]:
     document = {"task": task, "blocks": entry["blocks"], "head": entry["head"], "metric": metric}
     document |= {"baseline": entry["baseline"][metric]} | _described(points, metric)
     whole = plan.part(range(start - len(draws[-1][1]), start))
-    trained = self_trained(sweep, whole, heads[-len(whole.jobs) :], X, head=entry["head"])
-    return document | ({} if trained is None else {"self_training": _beside(trained, points[1.0][1], metric)})
+    spare = unlabelled(sweep, whole)
+    if not spare:
+        return document
+    trained = self_trained(sweep, whole, heads[-len(whole.jobs) :], X, spare=spare, head=entry["head"])
+    tried = {"self_training": trained, "label_spreading": label_spread(whole, X, spare=spare)}
+    n_unlabelled = len(np.unique(np.concatenate(spare)))
+    return document | {
+        name: _beside(name.replace("_", "-"), found, points[1.0][1], n_unlabelled=n_unlabelled, metric=metric)
+        for name, found in tried.items()
+    }
 
 
 def _draws(sweep: Sweep, task: str) -> list[tuple[float, list[Pair]]]:
@@ -113,13 +122,13 @@ def _described(points: dict[float, tuple[float, Estimate]], metric: str) -> dict
     return {"points": listed, "gain": gain, "words": words}
 
 
-def _beside(trained: tuple[int, float, Scored], whole: Estimate, metric: str) -> dict[str, Any]:
-    n_unlabelled, n_used, scored = trained
+def _beside(
+    name: str, used: tuple[float, Scored], whole: Estimate, *, n_unlabelled: int, metric: str
+) -> dict[str, Any]:
+    n_used, scored = used
     found = _estimate(scored, metric)
     gap = difference(found, whole, is_better_higher=METRICS[metric].is_better_higher).interval()
     verdict = "no interval" if gap["low"] is None else "helps" if gap["low"] > 0 else "does not help"
-    words = (
-        f"{n_unlabelled} rows without a label, {n_used:.0f} used: {gain_words(gap, metric)}: self-training {verdict}"
-    )
+    words = f"{n_unlabelled} rows without a label, {n_used:.0f} used: {gain_words(gap, metric)}: {name} {verdict}"
     counts = {"n_unlabelled": n_unlabelled, "n_used": n_used}
     return counts | {"score": found.interval(), "difference": gap, "verdict": verdict, "words": words}

@@ -16,7 +16,8 @@ SHOWN_CONFUSIONS = 5
 def entries_report(entries: Iterable[Entry], evaluation: Mapping[str, Any]) -> list[Section]:
     """Return the leaderboard, one table per task, best first, and under it what the evaluation says in words.
 
-    A task of several outputs has another table: each output's score by the best entry.
+    Of the best entry it says how far its probabilities, sets and intervals can be believed. A task of several outputs
+    has another table: each output's score by the best entry.
 
     Args:
         entries: What `Sweep.run` and `Sweep.final` gave.
@@ -25,7 +26,7 @@ def entries_report(entries: Iterable[Entry], evaluation: Mapping[str, Any]) -> l
     entries = list(entries)
     found, chosen = [], best(entries)
     for task, rows in itertools.groupby(table(entries), key=lambda row: str(row["task"])):
-        found.append(_task_section(task, list(rows), evaluation))
+        found.append(_task_section(task, list(rows), evaluation, chosen.get(task)))
         if task in chosen and chosen[task].get("outputs"):
             priors = (e for e in entries if (e["task"], e["head"], e["split"]) == (task, PRIOR, chosen[task]["split"]))
             found.append(_outputs_section(chosen[task], next(priors, None)))
@@ -102,25 +103,50 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _task_section(task: str, rows: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any]) -> Section:
+def _task_section(
+    task: str, rows: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any], chosen: Entry | None
+) -> Section:
     is_prior = not rows[0]["standing"]
     lines = ["nothing does better than the baseline" if is_prior else f"best: {rows[0]['verdict']}"]
+    lines += [] if chosen is None else _belief(chosen)
     lines += [line["words"] for line in evaluation["comparisons"] if line["task"] == task and line["is_main"]]
     lines += [line["words"] for line in evaluation["group_gap"] if line["task"] == task]
     columns = ["blocks", "head", "scored on", rows[0]["metric"], "against baseline", "seconds"]
     return Section(task, columns, [_entry_cells(row) for row in rows], [*(f"  {line}" for line in lines), ""])
 
 
+def _belief(entry: Entry) -> list[str]:
+    """Return how well an entry's probabilities are calibrated, and how often its sets or intervals hold the truth."""
+    lines, found = [], entry["conformal"]
+    if entry["kind"] == "classification":
+        ece, brier = (interval(entry["metrics"][name]) for name in ("ece", "brier"))
+        lines.append(f"its probabilities: expected calibration error {ece}, Brier score {brier}")
+    if "coverage" in found:
+        held = f"hold the truth in {interval(found['coverage'])} of rows, {found['stated']:g} is stated"
+        what = "sets" if entry["kind"] == "classification" else "intervals"
+        lines.append(f"its {what} {held}; {_size(found)}")
+    return lines
+
+
+def _size(found: Mapping[str, Any]) -> str:
+    """Say how large conformal sets or intervals are on average."""
+    if "mean_set_size" in found:
+        return f"{found['mean_set_size']:.2f} classes on average"
+    return "too few groups for an end" if found["mean_width"] is None else f"{found['mean_width']:.4g} wide on average"
+
+
 def _outputs_section(entry: Entry, prior: Entry | None) -> Section:
     name = entry["headline"]
     without = {} if prior is None else prior["outputs"]
-    cells = [
-        [output, interval(metrics[name]), interval(without[output][name]) if without else "-"]
-        for output, metrics in entry["outputs"].items()
-    ]
-    mean = ["mean, weighted", interval(entry["metrics"][name]), number(entry["baseline"][name])]
+    cells = []
+    for output, metrics in entry["outputs"].items():
+        held, base = entry["conformal"]["outputs"][output], interval(without[output][name]) if without else "-"
+        cells.append([output, interval(metrics[name]), base, interval(held["coverage"]), _size(held)])
+    mean = ["mean, weighted", interval(entry["metrics"][name]), number(entry["baseline"][name]), "", ""]
     title = f"{entry['task']}, each output: {' + '.join(entry['blocks'])}, {entry['head']}"
-    return Section(title, ["output", name, "without features"], [*cells, mean], [""])
+    return Section(
+        title, ["output", name, "without features", "held by its interval", "interval"], [*cells, mean], [""]
+    )
 
 
 def _entry_cells(row: Mapping[str, Any]) -> list[str]:
@@ -196,8 +222,10 @@ def _best_words(rows: Sequence[Mapping[str, Any]]) -> str:
 def _curve_section(curve: Mapping[str, Any]) -> Section:
     cells = [[str(point["n_rows"]), interval(point)] for point in curve["points"]]
     lines = [f"{curve['words']}; without features {number(curve['baseline'])}"]
-    if "self_training" in curve:
-        cells.append([f"{cells[-1][0]}, self-trained", interval(curve["self_training"]["score"])])
-        lines.append(curve["self_training"]["words"])
+    n_rows = cells[-1][0]
+    for name, words in (("self_training", "self-trained"), ("label_spreading", "labels spread")):
+        if name in curve:
+            cells.append([f"{n_rows}, {words}", interval(curve[name]["score"])])
+            lines.append(curve[name]["words"])
     title = f"{curve['task']}: {' + '.join(curve['blocks'])}"
     return Section(title, ["labelled rows", curve["metric"]], cells, [*(f"  {line}" for line in lines), ""])

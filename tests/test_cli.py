@@ -475,7 +475,7 @@ def test_curve_says_whether_more_labels_would_help(make_dataset: Make) -> None:
     assert found["points"][-1]["value"] == 1 and found["words"].startswith("no sign that more labels would help")
     assert found["self_training"]["n_unlabelled"] == 1
     words = run("curve", "--data", spec, "--blocks", "image").stdout
-    assert found["words"] in words and "self-trained" in words
+    assert found["words"] in words and "self-trained" in words and "labels spread" in words
 
 
 def test_robustness_embeds_what_is_missing_and_scores_held_out_rows_disturbed(make_dataset: Make) -> None:

@@ -304,7 +304,7 @@ def test_the_bundle_describes_its_columns_with_units(tmp_path):
     sweep, _ = conditional_sweep(heads=["linear"], unit="s")
     bundle = fit_bundle(sweep, sweep.run(), tmp_path / "bundle")
     document = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
-    assert [row["column"] for row in document["predictions"]] == list(bundle.predict(sweep.matrix))
+    assert [row["column"] for row in document["predictions"]] == [*bundle.predict(sweep.matrix), "status"]
     units = {row["column"]: row["unit"] for row in document["predictions"]}
     assert {name for name, unit in units.items() if unit == "s"} == {"dose", "dose_low", "dose_high"}
     meanings = {row["column"]: row["meaning"] for row in document["predictions"]}

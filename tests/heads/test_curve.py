@@ -99,6 +99,31 @@ def test_self_training_on_shuffled_labels_stays_at_chance():
     assert found["self_training"]["verdict"] == "does not help"
 
 
+def two_rings(n=400, n_labelled=12):
+    """A ring around another: no line parts them, and a label spreads along its own."""
+    rng = np.random.default_rng(0)
+    y, angle = rng.permutation(np.arange(n) % 2), rng.uniform(0, 2 * np.pi, n)
+    X = np.stack([np.cos(angle), np.sin(angle)], axis=1) * np.where(y, 4, 1)[:, None] + rng.normal(0, 0.1, (n, 2))
+    labels = np.where(rng.permutation(np.arange(n)) < n - 5 * n_labelled, -1, y)
+    return X, labels
+
+
+def test_labels_spread_along_clusters_that_no_line_parts():
+    X, y = two_rings()
+    found, _ = curve_of(classes(y), X)
+    own = found["label_spreading"]
+    assert found["points"][-1]["value"] < 0.8 < 0.97 < own["score"]["value"] and own["verdict"] == "helps"
+    assert own["words"].endswith("label-spreading helps") and own["n_unlabelled"] == 340
+    assert own["n_used"] == 255  # of 340, those of three folds in four
+
+
+def test_labels_of_the_scored_fold_do_not_spread():
+    y = np.random.default_rng(3).permutation(np.arange(200) % 2)
+    y[:60] = -1
+    found, _ = curve_of(classes(y), np.random.default_rng(4).normal(size=(200, 6)))
+    assert abs(found["label_spreading"]["score"]["value"] - 0.5) < 0.15
+
+
 def test_without_unlabelled_rows_there_is_no_such_row():
     X, y, _ = planted(100, 4, n_classes=2)
     assert "self_training" not in curve_of(classes(y), X)[0]
@@ -106,7 +131,7 @@ def test_without_unlabelled_rows_there_is_no_such_row():
 
 
 def test_unlabelled_rows_of_the_scored_fold_teach_nothing():
-    from heads.self_training import self_trained
+    from heads.unlabelled import self_trained, unlabelled
 
     X, y = half_moons()
     data = dataset(classes(y), n=400, groups=np.arange(400) // 2)
@@ -122,7 +147,8 @@ def test_unlabelled_rows_of_the_scored_fold_teach_nothing():
             seen.append(part)
             return np.full((len(part), 2), 0.5)
 
-    self_trained(sweep, plan, [Spy()] * 4, sweep.columns(("image:bf@a",), plan.rows), head="linear")
+    spare = unlabelled(sweep, plan)
+    self_trained(sweep, plan, [Spy()] * 4, sweep.columns(("image:bf@a",), plan.rows), spare=spare, head="linear")
     for part, (train, _) in zip(seen[:4], sweep.pairs, strict=True):
         rows = {tuple(row) for row in sweep.matrix.X[train[y[train] < 0]].tolist()}
         assert {tuple(row) for row in part.tolist()} == rows

@@ -12,7 +12,9 @@ def entry(head: str = "linear", value: float = 0.9, **more: Any) -> dict[str, An
         "head": head,
         "split": "cv",
         "headline": "accuracy",
-        "metrics": {"accuracy": score},
+        "metrics": {"accuracy": score, "ece": score | {"value": 0.0625}, "brier": score | {"value": 0.5}},
+        "outputs": {},
+        "conformal": {"stated": 0.9, "coverage": score | {"value": 0.875}, "mean_set_size": 1.5},
         "baseline": {"accuracy": 0.5},
         "difference": {"value": 0.4, "low": 0.3, "high": 0.5},
         "beats_baseline": head != "prior",
@@ -37,6 +39,8 @@ def test_a_task_is_one_table_best_first_with_what_the_evaluation_says() -> None:
     ]
     assert section.lines == [
         "  best: accuracy better than without features by 0.4",
+        "  its probabilities: expected calibration error 0.062 [0.800, 1.000], Brier score 0.500 [0.800, 1.000]",
+        "  its sets hold the truth in 0.875 [0.800, 1.000] of rows, 0.9 is stated; 1.50 classes on average",
         "  metadata helps",
         "  group gap: none found",
         "",
@@ -47,15 +51,17 @@ def test_a_task_of_several_outputs_shows_each_of_the_best_entry_beside_the_basel
     one = {"value": 0.1, "low": 0.0, "high": 0.2}
     other = {"value": 0.25, "low": 0.2, "high": 0.3}
     more = {"kind": "regression", "headline": "mae", "metrics": {"mae": other}, "baseline": {"mae": 0.5}}
+    held = {"coverage": one | {"value": 0.875}, "mean_width": 4.5}
+    more |= {"conformal": {"stated": 0.9, "outputs": {"UV": held, "B": held | {"mean_width": None}}}}
     mine = entry(**more, outputs={"UV": {"mae": one}, "B": {"mae": other}})
     prior = entry("prior", **more, outputs={"UV": {"mae": other}, "B": {"mae": other}})
     _, section = entries_report([prior, mine], {"comparisons": [], "group_gap": []})
     assert section.title == "kind, each output: image:bf@texture + metadata, linear"
-    assert section.columns == ["output", "mae", "without features"]
+    assert section.columns == ["output", "mae", "without features", "held by its interval", "interval"]
     assert section.rows == [
-        ["UV", "0.100 [0.000, 0.200]", "0.250 [0.200, 0.300]"],
-        ["B", "0.250 [0.200, 0.300]", "0.250 [0.200, 0.300]"],
-        ["mean, weighted", "0.250 [0.200, 0.300]", "0.500"],
+        ["UV", "0.100 [0.000, 0.200]", "0.250 [0.200, 0.300]", "0.875 [0.000, 0.200]", "4.5 wide on average"],
+        ["B", "0.250 [0.200, 0.300]", "0.250 [0.200, 0.300]", "0.875 [0.000, 0.200]", "too few groups for an end"],
+        ["mean, weighted", "0.250 [0.200, 0.300]", "0.500", "", ""],
     ]
 
 
@@ -97,6 +103,7 @@ def test_a_curve_has_a_row_per_size_and_one_for_self_training() -> None:
     points = [{"n_rows": n, "value": v, "low": v, "high": v} for n, v in ((10, 0.5), (20, 0.75))]
     curve = {"task": "kind", "blocks": ["metadata"], "metric": "accuracy", "points": points, "baseline": 0.5}
     curve |= {"words": "more labels would help", "self_training": {"score": points[0], "words": "it helps"}}
+    curve |= {"label_spreading": {"score": points[0], "words": "it does not"}}
     [section] = curve_report([curve])
-    assert [row[0] for row in section.rows] == ["10", "20", "20, self-trained"]
-    assert section.lines == ["  more labels would help; without features 0.500", "  it helps", ""]
+    assert [row[0] for row in section.rows] == ["10", "20", "20, self-trained", "20, labels spread"]
+    assert section.lines == ["  more labels would help; without features 0.500", "  it helps", "  it does not", ""]
