@@ -38,7 +38,8 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
             "ENABLE_CPU_PINNING": False,  # decoders, and other users, share the cores
         }
-        openvino.Type.f32.to_dtype()  # two threads that make this call first, at once, wait for each other for ever
+        openvino.Type.f32.to_dtype()  # two threads that make these calls first, at once, wait for each other for ever:
+        openvino.Tensor(np.zeros(1, np.float32))  # each fills a table of its own, one from types, one from arrays
         self._is_fixed = model.inputs[0].partial_shape.rank.get_length() > 2
         if self._is_fixed:  # images: a network of one shape is 5 to 10 % faster
             model.reshape({port: [PART, *port.partial_shape[1:]] for port in model.inputs})

@@ -87,3 +87,40 @@ def test_unusable_micrographs_are_found_and_magnification_tells_what_is_nano(tmp
     assert found["nanostructures"]["metadata"] > found["nanostructures"][""] + 0.1
     assert found["nanostructures"]["image:tem"] < found["nanostructures"]["metadata"] - 0.05
     assert found["nanostructures"]["image:tem+metadata"] < found["nanostructures"]["metadata"] + 0.05
+
+
+def mae(document: dict[str, Any]) -> dict[str, float]:
+    """Return the errors of the linear head by blocks, of one task."""
+    return {
+        "+".join(name.partition("@")[0] for name in entry["blocks"]): entry["metrics"]["mae"]["value"]
+        for entry in document["entries"]
+    }
+
+
+@pytest.mark.slow
+def test_a_random_split_flatters_powders_and_magnification_counts_only_beside_the_picture(tmp_path: Path) -> None:
+    spec = write_sample("powder", tmp_path)
+    run_json("extract", "--data", spec)
+    document = run_json("heads", "--data", spec, "--head", "linear")
+    gaps = {gap["task"]: gap for gap in document["group_gap"]}
+    assert all(gaps[task]["low"] > 0 and gaps[task]["one_label_per_group"] for task in ("AOR", "HR", "flowable"))
+    assert gaps["flowable"]["random"]["value"] > gaps["flowable"]["grouped"]["value"] + 0.1
+    assert gaps["AOR"]["random"]["value"] < 0.9 * gaps["AOR"]["grouped"]["value"]
+    n_rows = {entry["task"]: entry["n_rows"] for entry in document["entries"]}
+    assert n_rows == {"AOR": 456, "HR": 456, "CI": 456, "flowable": 456, "Flow_rate": 276}
+    helps = {(one["task"], one["block"]): one["verdict"] == "helps" for one in document["comparisons"]}
+    assert helps["HR", "metadata"] and helps["AOR", "metadata"]
+    alone = {e["task"]: e for e in document["entries"] if e["blocks"] == ["metadata"]}
+    assert not any(alone[task]["beats_baseline"] for task in ("AOR", "HR", "flowable"))
+
+
+@pytest.mark.slow
+def test_the_spectrum_wins_on_the_period_where_an_encoder_knows_places(tmp_path: Path) -> None:
+    write_sample("reflectance", tmp_path, n_rows=200)
+    spec = tmp_path / "structure" / "dataset.toml"
+    network = ("--backbone", "vit_tiny_patch16_224")
+    run_json("extract", "--data", spec, *network, "--weights", "random")
+    found = mae(run_json("heads", "--data", spec, *network, "--head", "linear", "--task", "period"))
+    assert found["image:spectrum"] < 0.95 * found["image:sem"]
+    assert found["image:sem+image:spectrum"] < 0.95 * found["image:sem"]
+    assert found["image:sem"] < found[""]

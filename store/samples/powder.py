@@ -49,11 +49,14 @@ transform = "log"                  # as the study's column magnification_scaled
 
 [tasks.AOR]                        # angle of repose
 column = "AOR"
+kind   = "regression"
 unit   = "degree"
 [tasks.HR]                         # Hausner ratio: tapped over bulk density
 column = "HR"
+kind   = "regression"
 [tasks.CI]                         # Carr index, 100 (1 - 1 / HR)
 column = "CI"
+kind   = "regression"
 
 [columns.flowable]                 # does it flow through the Hall funnel? yes where there is a flow rate
 filled = "Flow_rate"
