@@ -22,6 +22,14 @@ def test_shares_are_met_at_any_number_of_rows(n_rows):
     assert {name: changes.count(name) / len(changes) for name in CHANGES} == pytest.approx(CHANGES, abs=0.05)
 
 
+def test_200_000_rows_have_names_and_shares_of_their_own():
+    cells = [make_cell(0, row) for row in range(200_000)]
+    assert len({cell.name for cell in cells}) == len({cell.seed for cell in cells}) == 200_000
+    expected = np.mean([CANCEROUS[patient in ILL_PATIENTS] for patient in range(1, N_PATIENTS + 1)])
+    assert np.mean([cell.change != "" for cell in cells]) == pytest.approx(expected, abs=0.001)
+    assert cells[100_000] == make_cell(0, 100_000)
+
+
 def test_healthy_cells_have_a_trace_of_a_change_and_cancerous_ones_are_marked():
     for cell in (make_cell(0, row) for row in range(200)):
         look = appearance(cell, 0)
