@@ -1,6 +1,7 @@
 """End-to-end training: gives back feature spaces and a model bundle."""
 
 from finetune.bundle import FinetunedBundle, load_bundle, save_bundle
+from finetune.export import export_onnx
 from finetune.listener import Listener
 from finetune.options import choose_settings, encoder_names
 from finetune.predict import predict_source
@@ -15,6 +16,7 @@ __all__ = [
     "Run",
     "choose_settings",
     "encoder_names",
+    "export_onnx",
     "finetune_report",
     "load_bundle",
     "predict_source",

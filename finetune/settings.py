@@ -195,6 +195,8 @@ class FinetuneSettings(_Table):
     numbers; ``auto``: from the linear solution where the network is linear over them."""
     convert: Annotated[Literal["random"] | None, Off] = None
     """``random`` draws one of the 12 conversions for every image and epoch; the blocks' own when left out."""
+    onnx: bool = False
+    """Also write the model as ``model.onnx``, checked against the network."""
     augment: AugmentSettings = AugmentSettings()
 
     @model_validator(mode="after")
