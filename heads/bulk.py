@@ -23,7 +23,8 @@ from heads.logistic import solve_logistic
 from heads.ridge import solve_ridge
 
 WINDOW_CELLS = 2**26  # numbers of the designs held at once
-BATCH_CELLS = 2**22  # numbers of the logits solved together
+BATCH_CELLS = 2**22  # numbers of the coordinates solved together
+LOGIT_CELLS = 2**24  # numbers of the logits solved together on shared coordinates
 MAX_UNION = 1.5  # rows of folds that share a matrix, times those of the smallest of them
 
 A = TypeVar("A")
@@ -179,16 +180,17 @@ def _batches(fits: Sequence[Fit], designs: Mapping[int, Design]) -> list[list[in
     batches: list[list[int]] = []
     for _, group in groupby(sorted(designs, key=lambda i: (kind(i), len(fits[i].rows))), key=kind):
         members = list(group)
-        size = max(1, min(limit, BATCH_CELLS // _cells(fits[members[-1]], designs[members[-1]])))
+        size = max(1, min(limit, _room(fits[members[-1]], designs[members[-1]])))
         batches += [members[start : start + size] for start in range(0, len(members), size)]
     return batches
 
 
-def _cells(fit: Fit, design: Design) -> int:
-    """Numbers that a fit adds to a batch: its coordinates, or its logits where those are shared."""
+def _room(fit: Fit, design: Design) -> int:
+    """How many such fits can be held together."""
     n_rows, r = design.coordinates.shape
-    n_logits = max(1, fit.n_logits) * len(fit.strengths) * n_rows
-    return int(max(1, n_logits if design.is_shared else n_rows * r))
+    if design.is_shared:
+        return int(LOGIT_CELLS // (n_rows * fit.n_logits * len(fit.strengths)))
+    return int(BATCH_CELLS // max(1, n_rows * r))
 
 
 def _solve_batch(

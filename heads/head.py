@@ -27,6 +27,8 @@ class Job:
         inner: ``(fit rows, score rows)`` pairs within `train`, on which hyperparameters are chosen.
         sample_weight: Positive weight per row of X, ``(n,)``; 0 leaves a row out; None for ones.
         output_weights: Weight per regression output when strengths are compared, ``(t,)``; None for ones.
+        monotone: Per column of X, int8 ``(d,)``: 1 where trees may only let outputs, or the second of two classes,
+            rise with it, -1 only fall, 0 as they like; None for zeros.
     """
 
     kind: Literal["classification", "regression"]
@@ -36,6 +38,7 @@ class Job:
     inner: Sequence[tuple[Index, Index]]
     sample_weight: Float | None = None
     output_weights: Float | None = None
+    monotone: NDArray[np.int8] | None = None
 
     def weight(self, rows: Index) -> Float:
         """Sample weights of `rows`, ``(len(rows),)``."""

@@ -25,6 +25,7 @@ from store import (
 )
 
 METADATA = "metadata"
+SIGNS = {"none": 0, "increasing": 1, "decreasing": -1}
 MISSING = ":missing"  # ends the name of an indicator column
 
 
@@ -53,6 +54,14 @@ class FeatureMatrix:
     spaces: Mapping[str, FeatureSpace]
     provenance: Mapping[str, Mapping[str, Any]]
     absent: tuple[str, ...] = ()
+
+    def monotone(self, metadata: Mapping[str, MetadataColumn]) -> NDArray[np.int8]:
+        """Return 1 per column that outputs may only rise with, -1 that they may only fall with, else 0: ``(d,)``."""
+        signs = np.zeros(self.X.shape[1], np.int8)
+        if METADATA in self.blocks:
+            own = (SIGNS[metadata[name].monotone] if name in metadata else 0 for name in self.columns)
+            signs[self.blocks[METADATA]] = list(own)
+        return signs
 
     def select(self, blocks: Sequence[str]) -> NDArray[np.int64]:
         """Return the column numbers of some blocks as heads see them (`fused_columns`)."""

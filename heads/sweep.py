@@ -15,7 +15,7 @@ from heads.calibration import CalibratedHead, calibrate
 from heads.combination import Combination, combinations, fused_parts
 from heads.entry import ENTRY_VERSION, Outcome, make_entry, note_entry
 from heads.leaderboard import ONE_FOLD, Entry, Leaderboard, best
-from heads.matrix import FeatureMatrix
+from heads.matrix import METADATA, FeatureMatrix
 from heads.plan import Plan, make_plan
 from heads.predictions import Predictions
 from heads.registry import HEADS, PRIOR
@@ -165,7 +165,8 @@ class Sweep:
     def fit(self, plans: Sequence[Plan], blocks: Combination, head: str) -> list[list[CalibratedHead]]:
         """Fit all jobs of some plans on one combination in one call; return the calibrated heads of each plan."""
         X = self.columns(blocks, plans[0].rows)
-        jobs = [(plan, job) for plan in plans for job in plan.jobs]
+        monotone = self.monotone[self.matrix.select(blocks)]
+        jobs = [(plan, replace(job, monotone=monotone)) for plan in plans for job in plan.jobs]
         fit = HEADS[head].fit
         if (by_block := HEADS[head].fit_parts) is not None:
             fit = partial(by_block, parts=fused_parts(self.matrix.blocks, blocks))
@@ -186,7 +187,14 @@ class Sweep:
     def digests(self) -> Mapping[str, str]:
         """The sha256 of every block's content and of the rows that take part: what makes a result reusable."""
         found = {name: _sha256(self.matrix.X[:, columns]) for name, columns in self.matrix.blocks.items()}
+        if self.monotone.any():
+            found[METADATA] += _sha256(self.monotone)
         return found | {"": _sha256(self.matrix.complete)}
+
+    @cached_property
+    def monotone(self) -> NDArray[np.int8]:
+        """Which columns of the matrix outputs may only rise or fall with, ``(d,)``."""
+        return self.matrix.monotone(self.dataset.metadata)
 
 
 @dataclass(frozen=True)

@@ -117,12 +117,14 @@ class MetadataColumn:
         kind: ``"numeric"`` or ``"categorical"``.
         values: numeric: float64 ``(n,)``, NaN where missing; categorical: object ``(n,)`` of str, None where missing.
         transform: ``"none"`` or ``"log"``; numeric only, not yet applied to `values`.
+        monotone: ``"increasing"``, ``"decreasing"`` or ``"none"``: how trees may let outputs depend on it.
     """
 
     name: str
     kind: Literal["numeric", "categorical"]
     values: NDArray[Any]
     transform: Literal["none", "log"] = "none"
+    monotone: Literal["none", "increasing", "decreasing"] = "none"
 
 
 @dataclass(frozen=True)

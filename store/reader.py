@@ -209,17 +209,16 @@ class _Reader:
         if spec.tag is not None:
             block = self.images.get(spec.image or next(iter(self.spec.images)))
             scales = read_scales(block.refs, spec.tag) if block else np.empty(0)  # a block that failed is reported
-            return MetadataColumn(name, "numeric", scales, spec.transform)
+            return MetadataColumn(name, "numeric", scales, spec.transform, spec.monotone)
         cells = self.cells(spec)
         if spec.kind == "categorical" or (spec.kind is None and self.is_categorical(cells)):
-            if spec.transform == "log" or spec.unit is not None:
-                wish = "transform = 'log'" if spec.transform == "log" else f"unit = {spec.unit!r}"
+            if wish := _numeric_wish(spec):
                 raise InputError(f"{wish} needs numbers, and the column has none{_first_word(cells)}")
             return MetadataColumn(name, "categorical", to_text(cells))
         values = self.numbers(cells) * (nm_per(spec.unit) or 1.0)
         if spec.transform == "log" and (low := values <= 0).any():
             raise InputError(f"transform = 'log' needs values above 0; {self.rows(low)} have not")
-        return MetadataColumn(name, "numeric", values, spec.transform)
+        return MetadataColumn(name, "numeric", values, spec.transform, spec.monotone)
 
     def cells(self, spec: MetadataSpec) -> pd.Series:
         if spec.column is not None:
@@ -331,3 +330,13 @@ def _by_number(word: str) -> tuple[float, str]:
 def _first_word(cells: pd.Series) -> str:
     words = cells[~missing_cells(cells)]
     return f" ({words.iloc[0]!r} for one)" if len(words) else ""
+
+
+def _numeric_wish(spec: MetadataSpec) -> str:
+    """Return the first key of a section that only numbers can have; nothing where there is none."""
+    wishes = {
+        "transform = 'log'": spec.transform == "log",
+        f"unit = {spec.unit!r}": spec.unit is not None,
+        f"monotone = {spec.monotone!r}": spec.monotone != "none",
+    }
+    return next((wish for wish, is_there in wishes.items() if is_there), "")

@@ -113,6 +113,8 @@ class MetadataSpec(_Section):
     unit: str | None = None
     """Unit of length of a column or pattern; the values become nm."""
     transform: Literal["none", "log"] = "none"
+    monotone: Literal["none", "increasing", "decreasing"] = "none"
+    """What trees may only learn: outputs (of two classes the second's probability) that rise, or fall, with it."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -122,6 +124,8 @@ class MetadataSpec(_Section):
             raise ValueError("a tag is a number, not a category")
         if self.kind == "categorical" and self.transform != "none":
             raise ValueError("transform is for numeric metadata")
+        if self.kind == "categorical" and self.monotone != "none":
+            raise ValueError("monotone is for numeric metadata")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,3 +121,31 @@ def test_weights_move_the_fit():
     [plain] = fit_boosted(X, [job(y, np.arange(60))], seed=0)
     [heavy] = fit_boosted(X, [job(y, np.arange(60), weight=weight)], seed=0)
     assert heavy.predict_proba(X[60:])[:, 0].mean() > plain.predict_proba(X[60:])[:, 0].mean() + 0.1
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_output_only_rises_or_falls_with_a_monotone_column(kind, sign):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(160, 3)).astype(np.float32)
+    wave = np.sin(3 * X[:, 0]) * 2 + sign * X[:, 0] + X[:, 1]
+    y = (wave > 0).astype(np.int64) if kind == "classification" else wave[:, None].astype(np.float64)
+    made = job(y, np.arange(160), n_classes=2 if kind == "classification" else 0, kind=kind)
+    line = np.zeros((50, 3), np.float32)
+    line[:, 0] = np.linspace(-3, 3, 50)
+    [free] = fit_boosted(X, [made], seed=0)
+    [bound] = fit_boosted(X, [replace(made, monotone=np.array([sign, 0, 0], np.int8))], seed=0)
+    along = [
+        (h.predict_proba(line)[:, 1] if kind == "classification" else h.predict(line)[:, 0]) for h in (free, bound)
+    ]
+    assert (sign * np.diff(along[0])).min() < -0.01
+    assert (sign * np.diff(along[1])).min() >= -1e-12
+    assert sign * (along[1][-1] - along[1][0]) > 0.2
+
+
+def test_three_classes_have_no_order_that_a_column_could_raise():
+    X, y, _ = planted(80, 12)
+    made = job(y, np.arange(60))
+    [free] = fit_boosted(X, [made], seed=0)
+    [same] = fit_boosted(X, [replace(made, monotone=np.ones(12, np.int8))], seed=0)
+    assert (free.predict_proba(X) == same.predict_proba(X)).all()

@@ -267,6 +267,7 @@ def test_many_windows_and_batches_equal_one(monkeypatch):
     whole = fit_linear(X, jobs, seed=0)
     monkeypatch.setattr("heads.bulk.WINDOW_CELLS", 1)
     monkeypatch.setattr("heads.bulk.BATCH_CELLS", 1)
+    monkeypatch.setattr("heads.bulk.LOGIT_CELLS", 1)
     for one, other in zip(fit_linear(X, jobs, seed=0), whole, strict=True):
         np.testing.assert_allclose(one.inner_scores, other.inner_scores, rtol=1e-4)
 

@@ -139,6 +139,19 @@ def test_metadata_is_transformed_encoded_and_indicated():
     assert made["maker=b"].tolist() == [1, 0, 0] and made["maker:missing"].tolist() == [0, 1, 0]
 
 
+def test_monotone_metadata_marks_its_columns_only(tmp_path, store):
+    columns = {
+        "dose": MetadataColumn("dose", "numeric", np.array([1.0, np.nan] * 3), monotone="decreasing"),
+        "kv": MetadataColumn("kv", "numeric", np.arange(6.0), monotone="increasing"),
+        "maker": MetadataColumn("maker", "categorical", np.array(["a", "b"] * 3, dtype=object)),
+    }
+    data = a_dataset(tmp_path, metadata=columns)
+    fill(store, space(), data)
+    matrix = load_matrix(data, store)
+    assert matrix.columns == ("dose", "dose:missing", "kv", "maker=a", "maker=b")
+    assert matrix.monotone(data.metadata).tolist() == [0, 0, 0, 0, -1, 0, 1, 0, 0]
+
+
 def test_metadata_of_new_rows_has_the_fitted_columns():
     new = {
         "kv": MetadataColumn("kv", "numeric", np.array([5.0, np.nan])),

@@ -9,7 +9,7 @@ from heads.leaderboard import Leaderboard
 from heads.metrics import HEADLINE, metric_names
 from heads.registry import HEADS
 from heads.sweep import Sweep
-from store import InputError, make_split
+from store import InputError, MetadataColumn, make_split
 from tests.heads.made import classes, dataset, matrix, numbers, planted
 
 DESIGN_KEYS = {
@@ -331,3 +331,18 @@ def test_other_weights_are_another_result(tmp_path, change):
     sweep.run(board)
     data = replace(sweep.dataset, tasks={"kind": replace(sweep.dataset.tasks["kind"], **change)})
     assert not replace(sweep, dataset=data).run(board)[1].get("is_reused")
+
+
+def test_monotone_metadata_binds_trees_and_makes_other_results():
+    rng = np.random.default_rng(0)
+    dose = rng.normal(size=90)
+    found = {}
+    for monotone in ("none", "increasing"):
+        column = MetadataColumn("dose", "numeric", dose, monotone=monotone)
+        data = dataset(numbers(np.sin(3 * dose) + dose), n=90, metadata={"dose": column})
+        made = matrix(data, image__bf_at_a=rng.normal(size=(90, 2)), metadata=dose[:, None], columns=("dose",))
+        sweep = Sweep(data, made, make_split(data, n_folds=3))
+        [[head, *_]] = sweep.fit([sweep.plan("size", sweep.pairs)], ("metadata",), "lightgbm")
+        found[monotone] = np.diff(head.predict(np.linspace(-2, 2, 40, dtype=np.float32)[:, None])[:, 0]), sweep.digests
+    assert found["none"][0].min() < -0.01 and found["increasing"][0].min() >= 0
+    assert found["none"][1]["metadata"] != found["increasing"][1]["metadata"]

@@ -128,6 +128,11 @@ BAD = {
     "no split": ('group = "specimen"', 'split = "specimen"', "has no row 'train'"),
     "one class": ('column = "kind"', 'column = "kind"\nclasses = ["plain", "x"]', "class 'striped' in row 'r00'"),
     "log of a word": ("pattern = '_(\\d+)X_'", 'column = "note"', "transform = 'log' needs numbers"),
+    "order of words": (
+        "pattern = '_(\\d+)X_'\ntransform",
+        'column = "note"\nmonotone = "increasing"\n#',
+        "monotone = 'increasing' needs",
+    ),
     "no TOML": ('name = "tiny"', "name = tiny", "is no valid TOML"),
     "a condition on no column": ('"kind"\n', '"kind"\nwhen = "sise > 3"\n', "Did you mean 'size'"),
     "no condition": ('"kind"\n', '"kind"\nwhen = "size >"\n', "is no condition"),
