@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,12 @@ def test_shared_branches_have_one_encoder_and_their_own_projections() -> None:
         parts = made.eval().features({"bf": x, "fl": x, "bf.fourier": x}).split([8, 8, 96], dim=1)
         alone = made.branches["fl"].projection(bf.encoder(bf.normalise(x)))
     assert torch.allclose(parts[1], alone, atol=1e-5)
+
+
+def test_a_copy_of_shared_branches_shares_its_own_encoder() -> None:
+    made = network(data(image("bf"), image("fl")), modalities="shared")
+    copied = copy.deepcopy(made)
+    assert copied.branches["bf"].encoder is copied.branches["fl"].encoder is not made.branches["bf"].encoder
 
 
 def test_a_block_with_another_encoder_does_not_share() -> None:
