@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from extract import Encoder, Options, SpaceReport
     from finetune import FinetuneSettings
     from heads import Bundle, Leaderboard, Predictions, Sweep
-    from store import Dataset, FeatureStore, Problem, Section, SlurmJob
+    from store import Dataset, FeatureStore, Problem, Section, SlurmJob, Split
 
 ROWS_LEFT_OUT = 3
 ROWS_AT_ONCE = 4096
@@ -481,14 +481,13 @@ def predict_files(
     """Embed what is new and predict it part by part; return the number of rows and of those without a prediction."""
     from extract import encoder_from_space, total_reports
     from heads import bundle_kind, load_bundle, write_predictions
-    from store import FeatureStore, prediction_dataset
+    from store import prediction_dataset
 
     if bundle_kind(folder) == "finetune":
         return predict_tuned(folder, source, out, options=options)
     bundle = load_bundle(folder)
     dataset = prediction_dataset(bundle.spec, source)
-    beside_dataset = folder.resolve().parent.parent / "features.zarr"
-    store = FeatureStore(store_url or (beside_dataset if beside_dataset.exists() else out.parent / "features.zarr"))
+    store = open_store_beside(folder, out, store_url)
     encoders: dict[str, list[Encoder]] = {}
     for name, space in bundle.spaces.items():
         encoder = encoder_from_space(space, bundle.provenance[name], options)
@@ -497,6 +496,26 @@ def predict_files(
     write_predictions(predict_parts(bundle, dataset, store, encoders, done), out)
     say_reports(total_reports(reports for reports, _ in done))
     return dataset.n_rows, sum(n_failed for _, n_failed in done)
+
+
+def open_store_beside(bundle: Path, out: Path, url: str | None) -> "FeatureStore":
+    """Open the store that was asked for, or that of the dataset a bundle lies beside, or one beside what is written."""
+    from store import FeatureStore
+
+    beside_dataset = bundle.resolve().parent.parent / "features.zarr"
+    return FeatureStore(url or (beside_dataset if beside_dataset.exists() else out.parent / "features.zarr"))
+
+
+def training_of(bundle: Path, data: Path | None) -> "tuple[Dataset, Split] | None":
+    """Return the dataset that a bundle lies beside, or that is named, with its split; None, and say so, without."""
+    from store import load_dataset, open_split
+
+    spec = find_spec(data) if data else bundle.resolve().parent.parent / "dataset.toml"
+    if data is None and not spec.exists():
+        say("no dataset beside the bundle: no training rows to compare with (give --data)")
+        return None
+    dataset = load_dataset(spec)
+    return dataset, open_split(dataset, keep=False)
 
 
 def predict_tuned(folder: Path, source: Path, out: Path, *, options: "Options") -> tuple[int, int]:
@@ -824,6 +843,39 @@ def predict(
     else:
         print(f"{out}: {n_rows} rows" + (f", {n_failed} of them without a prediction" if n_failed else ""))
     raise typer.Exit(ROWS_LEFT_OUT if n_failed else 0)
+
+
+@app.command(epilog="Example: python cli.py explain tem/runs/heads tem/unlabelled --rows 4")
+def explain(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder, made by heads --save or finetune.")],
+    source: Annotated[Path, typer.Argument(help="A folder of images, or a table like the training table.")],
+    out: Annotated[Path, typer.Option("--out", help="A folder for the pictures.")] = Path("explain"),
+    rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows, from the first on.")] = 8,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="What the bundle was made from. Default: the dataset it lies beside.")
+    ] = None,
+    store: Store = None,
+    weights: Weights = "pretrained",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Show what predictions look at: heat maps, the training rows they resemble, and what each block is worth."""
+    from extract import Options
+    from finetune import explain_files, explain_report
+
+    with progress("explaining") as update:
+        document = explain_files(
+            bundle,
+            source,
+            out,
+            n_rows=rows,
+            training=training_of(bundle, data),
+            store=open_store_beside(bundle, out, store),
+            options=Options(weights=weights, device=device),
+            progress=update,
+        )
+    show_result(document, explain_report(document), as_json=as_json)
+    raise typer.Exit(ROWS_LEFT_OUT if any(row["status"] != "ok" for row in document["rows"]) else 0)
 
 
 @store_app.command("ls", epilog="Example: python cli.py store ls")

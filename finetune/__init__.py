@@ -1,6 +1,7 @@
 """End-to-end training: gives back feature spaces and a model bundle."""
 
 from finetune.bundle import FinetunedBundle, load_bundle, save_bundle
+from finetune.explain import explain_files, explain_report
 from finetune.export import export_onnx
 from finetune.listener import Listener
 from finetune.options import choose_settings, encoder_names
@@ -16,6 +17,8 @@ __all__ = [
     "Run",
     "choose_settings",
     "encoder_names",
+    "explain_files",
+    "explain_report",
     "export_onnx",
     "finetune_report",
     "load_bundle",

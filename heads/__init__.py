@@ -17,7 +17,7 @@ from heads.head import balanced_weights, standardise
 from heads.importance import block_importance
 from heads.layers import FEATURES, Layer, bundle_of_layers, features_matrix
 from heads.leaderboard import Leaderboard, best, ranked, table
-from heads.linear import ABSENT
+from heads.linear import ABSENT, LinearHead
 from heads.matrix import MISSING, FeatureMatrix, load_matrix, load_matrix_like, metadata_columns
 from heads.metrics import HEADLINE, METRICS
 from heads.output import write_predictions
@@ -48,6 +48,7 @@ __all__ = [
     "HEADS",
     "Layer",
     "Leaderboard",
+    "LinearHead",
     "METRICS",
     "MISSING",
     "Predictions",

@@ -78,19 +78,17 @@ class Bundle:
         Raises:
             StoreError: The matrix has other spaces, or lacks a block.
         """
-        X = self._aligned(matrix)
-        has_vectors = {
-            name: ~np.isnan(X[:, part][:, 0]) for name, part in self._slices().items() if name in self.spaces
-        }
+        X = self.aligned(matrix)
+        has_vectors = {name: ~np.isnan(X[:, part][:, 0]) for name, part in self.slices().items() if name in self.spaces}
         table: dict[str, Any] = {"id": matrix.ids}
         for name, model in self.models.items():
-            table |= task_columns(model, X[:, self._select(model.blocks)], _all_of(model.blocks, has_vectors, len(X)))
+            table |= task_columns(model, X[:, self.select(model.blocks)], _all_of(model.blocks, has_vectors, len(X)))
             if (condition := self.conditions.get(name)) is not None:
                 usable = _all_of(condition.blocks, has_vectors, len(X))
-                table[applies_name(name)] = applies_column(condition, X[:, self._select(condition.blocks)], usable)
+                table[applies_name(name)] = applies_column(condition, X[:, self.select(condition.blocks)], usable)
         table["ood_distance"] = np.full(len(X), np.nan)
         whole = _all_of(tuple(self.blocks), has_vectors, len(X))
-        table["ood_distance"][whole] = self.reference.distance(X[whole][:, self._select(tuple(self.blocks))])
+        table["ood_distance"][whole] = self.reference.distance(X[whole][:, self.select(tuple(self.blocks))])
         return pd.DataFrame(table)
 
     def nearest(self, matrix: FeatureMatrix, training: FeatureMatrix, *, k: int = 3) -> list[list[tuple[str, float]]]:
@@ -106,16 +104,20 @@ class Bundle:
             without the vectors that the models need.
         """
         known, new = training.complete.nonzero()[0], matrix.complete.nonzero()[0]
-        columns = self._select(tuple(self.blocks))
-        X, P = self._aligned(matrix)[new][:, columns], self._aligned(training)[known][:, columns]
+        columns = self.select(tuple(self.blocks))
+        X, P = self.aligned(matrix)[new][:, columns], self.aligned(training)[known][:, columns]
         rows, distances = self.reference.nearest(X, P, min(k, len(P)))
         found: list[list[tuple[str, float]]] = [[] for _ in matrix.ids]
         for place, near, far in zip(new, known[rows], distances, strict=True):
             found[place] = list(zip(training.ids[near].tolist(), far.tolist(), strict=True))
         return found
 
-    def _aligned(self, matrix: FeatureMatrix) -> NDArray[np.float32]:
-        """Return the matrix's columns in the order of the bundle's blocks, float32 ``(n, d)``."""
+    def aligned(self, matrix: FeatureMatrix) -> NDArray[np.float32]:
+        """Return the matrix's columns in the order of the bundle's blocks, float32 ``(n, d)``.
+
+        Raises:
+            StoreError: The matrix has other spaces, or lacks a block.
+        """
         for name, space in self.spaces.items():
             theirs = matrix.spaces.get(name)
             if theirs is None:
@@ -141,12 +143,14 @@ class Bundle:
         start = matrix.blocks[METADATA].start
         return matrix.X[:, [start + matrix.columns.index(column) for column in self.columns]]
 
-    def _slices(self) -> dict[str, slice]:
+    def slices(self) -> dict[str, slice]:
+        """Return where each block lies among the columns of `aligned`."""
         ends = np.cumsum([0, *self.blocks.values()])
         return {name: slice(int(a), int(b)) for name, a, b in zip(self.blocks, ends[:-1], ends[1:], strict=True)}
 
-    def _select(self, blocks: Sequence[str]) -> NDArray[np.int64]:
-        return fused_columns(self._slices(), blocks)
+    def select(self, blocks: Sequence[str]) -> NDArray[np.int64]:
+        """Return the columns of `aligned` that a model of some blocks reads, in its order."""
+        return fused_columns(self.slices(), blocks)
 
 
 def _all_of(blocks: Sequence[str], has_vectors: Mapping[str, NDArray[np.bool_]], n_rows: int) -> NDArray[np.bool_]:

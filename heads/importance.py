@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from heads.boosted import BoostedHead
 from heads.calibration import CalibratedHead, calibrated
 from heads.entry import BOOTSTRAP_SEED
-from heads.leaderboard import Entry, best
 from heads.metrics import METRICS, Estimate, difference, estimate
 from heads.plan import Plan
 from heads.sweep import Sweep
@@ -20,21 +19,25 @@ N_SHUFFLES = 5
 Importance = dict[str, Any]
 
 
-def block_importance(sweep: Sweep, entries: Iterable[Entry]) -> list[Importance]:
-    """Measure each block of each task's best entry on rows its models have not seen.
+def block_importance(sweep: Sweep, chosen: Iterable[Mapping[str, Any]]) -> list[Importance]:
+    """Fit what was chosen along the sweep's folds, and measure each of its blocks on rows the models have not seen.
 
     Permutation importance (Breiman 2001, "Random forests", 10.1023/A:1010933404324) of whole blocks: the block's rows
     are shuffled among the scored rows of a fold. Two blocks that say the same share what they are worth between them,
     so neither looks important alone; `compare_blocks` fits anew without a block and answers whether it helps.
 
+    Args:
+        sweep: Its dataset, matrix and split.
+        chosen: Entries, or as much of them: ``task``, ``head``, ``blocks``, ``headline``.
+
     Returns:
         JSON values by task and block: by how much the headline metric falls, with its interval over groups (above 0:
         the head leans on it), and ``gain``, the block's share of LightGBM's gain; None for other heads.
     """
-    return [row for entry in best(entries).values() for row in _importance(sweep, entry)]
+    return [row for entry in chosen for row in _importance(sweep, entry)]
 
 
-def _importance(sweep: Sweep, entry: Entry) -> list[Importance]:
+def _importance(sweep: Sweep, entry: Mapping[str, Any]) -> list[Importance]:
     plan, blocks, headline = sweep.plan(entry["task"], sweep.pairs), tuple(entry["blocks"]), entry["headline"]
     [heads] = sweep.fit([plan], blocks, entry["head"])
     X = sweep.columns(blocks, plan.rows)

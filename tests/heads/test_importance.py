@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from heads.importance import block_importance
+from heads.leaderboard import best
 from heads.sweep import Sweep
 from store import make_split
 from tests.heads.made import classes, dataset, matrix
@@ -16,7 +17,7 @@ def found(head):
     features = matrix(data, image__bf_at_texture=X, metadata=rng.normal(size=(120, 1)), columns=("noise",))
     wanted = ["image:bf@texture+metadata"]
     sweep = Sweep(data, features, make_split(data), heads=(head,), blocks=wanted)
-    return {row["block"]: row for row in block_importance(sweep, sweep.run())}
+    return {row["block"]: row for row in block_importance(sweep, best(sweep.run()).values())}
 
 
 @pytest.mark.parametrize("head", ["linear", "lightgbm", "fusion"])
