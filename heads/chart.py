@@ -58,26 +58,33 @@ def draw_robustness(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     """
     tasks = list(dict.fromkeys(one["task"] for one in found))
     kinds = list(dict.fromkeys(point["perturbation"] for one in found for point in one["points"]))
-    figure = _figure((2.6 * len(kinds) + 1.0, 2.5 * len(tasks) + 0.5))
+    colours = {images: COLOURS[i % len(COLOURS)] for i, images in enumerate(dict.fromkeys(map(_images, found)))}
+    figure = _figure((2.6 * len(kinds) + 1.0, 2.5 * len(tasks) + 0.5 + 0.18 * len(colours)))
     panels = figure.subplots(len(tasks), len(kinds), squeeze=False, sharey="row")
     for line, task in zip(panels, tasks, strict=True):
         here = [one for one in found if one["task"] == task]
         for axes, kind in zip(line, kinds, strict=True):
-            _draw_strengths(axes, kind, here)
+            _draw_strengths(axes, kind, here, colours)
         line[0].set_ylabel(f"{task}: {here[0]['metric']}", fontsize=8)
-        line[0].legend(fontsize=6, frameon=False)
+    lines = [panels[0, 0].plot([], [], "o-", color=colour, markersize=3)[0] for colour in colours.values()]
+    figure.legend(lines, list(colours), loc="outside lower left", fontsize=7, frameon=False)
     figure.suptitle("Scores on disturbed images; dotted: clean, dashed: without features", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
 
-def _draw_strengths(axes: "Axes", kind: str, found: Sequence[Mapping[str, Any]]) -> None:
-    for i, one in enumerate(found):
-        colour = COLOURS[i % len(COLOURS)]
+def _images(one: Mapping[str, Any]) -> str:
+    """Return the image blocks of a result: what its line is known by."""
+    return " + ".join(block for block in one["blocks"] if block.startswith("image:"))
+
+
+def _draw_strengths(axes: "Axes", kind: str, found: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -> None:
+    for one in found:
+        colour = colours[_images(one)]
         points = sorted((p for p in one["points"] if p["perturbation"] == kind), key=lambda p: float(p["strength"]))
         x, scores = [point["strength"] for point in points], [point["score"] for point in points]
         ends = (_numbers(scores, "low"), _numbers(scores, "high"))
-        axes.plot(x, _numbers(scores, "value"), "o-", color=colour, label=" + ".join(one["blocks"]), markersize=3)
+        axes.plot(x, _numbers(scores, "value"), "o-", color=colour, markersize=3)
         axes.vlines(x, *ends, color=colour, linewidth=1)
         axes.axhline(one["clean"]["value"], color=colour, linestyle=":", linewidth=1)
         axes.axhline(one["baseline"], color="black", linestyle="--", linewidth=1)

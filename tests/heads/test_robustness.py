@@ -67,7 +67,7 @@ def test_only_rows_that_are_held_out_are_scored_disturbed():
 
 def test_every_set_of_image_blocks_has_its_best_head_and_metadata_alone_has_none():
     X, y, _ = planted(120, 6, n_classes=2, strength=3.0)
-    sweep = a_sweep(classes(y), X, image__bf_at_b=X[:, ::-1], metadata=X[:, :1])
+    sweep = a_sweep(classes(y), X, image__bf_at_b=X[:, ::-1], metadata=X[:, :1], columns=("m",))
     found = found_by(sweep, [("blur:1", sweep.matrix)])
     images = [tuple(b for b in one["blocks"] if b != "metadata") for one in found]
     assert sorted(images) == [("image:bf@a",), ("image:bf@a", "image:bf@b"), ("image:bf@b",)]
