@@ -15,6 +15,7 @@ from extract import Place
 from finetune.bundle import save_bundle
 from finetune.device import Device, n_workers
 from finetune.division import keep_some_out
+from finetune.export import export_onnx
 from finetune.from_heads import begin_from_heads
 from finetune.listener import NOBODY, Listener
 from finetune.network import MultimodalNetwork
@@ -113,6 +114,7 @@ class Run:
             tuned += [self._entry(sweep, task, [kept], held_out=TEST)[0] for task in sweep.task_names]
         return {
             "bundle": str(self.folder),
+            "onnx": export_onnx(self.folder) if self.settings.onnx else None,
             "space": spaces,
             "entries": heads + tuned,
             "epochs": len(kept.fitted.history),
