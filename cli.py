@@ -374,7 +374,19 @@ def make_sweep(
     for block, n_rows in matrix.without_vector().items():
         say(f"warning: {n_rows} rows have no vector in {block}; they are left out")
     chosen = {name: value for name, value in what.items() if value is not None}
-    return Sweep(dataset, matrix, split, **chosen)
+    sweep = Sweep(dataset, matrix, split, **chosen)
+    warn_of_tuned(sweep)
+    return sweep
+
+
+def warn_of_tuned(sweep: "Sweep") -> None:
+    """Say which features flatter cross-validated scores: their encoder has learned from the labels of these rows."""
+    for block, known in sweep.matrix.provenance.items():
+        if sweep.role == "cv" and known.get("tuned_on") == sweep.split.fingerprint:
+            say(
+                f"warning: the encoder of {block} was fine-tuned on rows that are scored here, so its scores are too "
+                "good: believe those of held-out test rows (--final), or of finetune itself"
+            )
 
 
 def run_sweep(sweep: "Sweep", *, final: bool = False, jobs: int = 1) -> list[dict[str, Any]]:

@@ -39,6 +39,7 @@ class Backbone:
         source: Where the weights came from, for people.
         in_chans: 3 for each image.
         is_saved: Whether it comes from an encoder folder, and takes so many channels and no others.
+        tuned_on: Fingerprint of the split whose training rows its weights have learned from; "" for none that is known.
     """
 
     module: "torch.nn.Module"
@@ -48,6 +49,7 @@ class Backbone:
     source: str
     in_chans: int = 3
     is_saved: bool = False
+    tuned_on: str = ""
 
 
 class ImageEncoder:
@@ -234,7 +236,9 @@ def _saved_backbone(folder: Path, *, weights: str, seed: int, in_chans: int | No
             raise InputError(f"weights '{file}' do not fit '{folder}': {' '.join(str(error).split())[:300]}") from None
         made = replace(made, source=str(file))
     preprocess = preprocess if input_px is None else made.preprocess
-    return replace(made, preprocess=preprocess, pooling=saved["pooling"], is_saved=True)
+    return replace(
+        made, preprocess=preprocess, pooling=saved["pooling"], is_saved=True, tuned_on=saved.get("tuned_on", "")
+    )
 
 
 def _n_images(in_chans: int) -> str:

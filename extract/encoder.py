@@ -294,6 +294,8 @@ class _Loaded:
             "seed": options.seed,
             "source": self._network.source,
         }
+        if self._network.tuned_on:
+            self._provenance["tuned_on"] = self._network.tuned_on
 
     def takes(self, block: ImageBlock) -> bool:
         """Whether its first layer fits, or can be widened; that of a saved encoder stays as it was trained."""

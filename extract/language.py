@@ -31,6 +31,7 @@ TEXT_NAMES = (  # shown as suggestions; any other name on the hub works too
 FAMILIES = ("albert", "bert", "camembert", "deberta", "distilbert", "distilroberta", "electra", "roberta", "xlm")
 POOLINGS = {"pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}  # sentence-transformers' 1_Pooling
 NAME = "embedonce_name"  # key of config.json in a folder that `save_language` wrote: whose weights were tuned
+TUNED_ON = "embedonce_tuned_on"  # and on which split, as `Backbone.tuned_on`
 MAX_TOKENS = 512
 BATCH_ROWS = 32
 
@@ -47,6 +48,7 @@ class Language:
         pooling: ``"mean"``, ``"cls"`` or ``"max"``, as its sentence-transformers configuration says; else mean.
         dim: d.
         source: Where the weights came from, for people.
+        tuned_on: As `Backbone.tuned_on`.
     """
 
     module: "torch.nn.Module"
@@ -56,6 +58,7 @@ class Language:
     pooling: str
     dim: int
     source: str
+    tuned_on: str = ""
 
 
 class TextEncoder:
@@ -143,6 +146,7 @@ def load_language(name: str, *, weights: str = "pretrained", seed: int = 0) -> L
         pooling=_pooling(folder),
         dim=int(config.hidden_size),
         source=f"random, seed {seed}" if weights == "random" else weights if weights != "pretrained" else str(folder),
+        tuned_on=str(getattr(config, TUNED_ON, "")) if local and weights == "pretrained" else "",
     )
 
 

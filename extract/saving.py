@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.backbone import HEADLESS, Backbone
-from extract.language import NAME, POOLINGS, Language, quiet
+from extract.language import NAME, POOLINGS, TUNED_ON, Language, quiet
 
 WEIGHTS = "model.safetensors"
 
@@ -26,7 +26,12 @@ def save_backbone(backbone: Backbone, folder: Path) -> None:
         "num_classes": 0,
         "model_args": preprocess.get("model_args", {}) | {"in_chans": backbone.in_chans},
         "pretrained_cfg": _timm_config(backbone),
-        HEADLESS: {"preprocess": preprocess, "pooling": backbone.pooling, "in_chans": backbone.in_chans},
+        HEADLESS: {
+            "preprocess": preprocess,
+            "pooling": backbone.pooling,
+            "in_chans": backbone.in_chans,
+            "tuned_on": backbone.tuned_on,
+        },
     }
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in backbone.module.state_dict().items()}
@@ -38,7 +43,10 @@ def save_language(language: Language, folder: Path) -> None:
     with quiet():
         language.module.save_pretrained(folder)  # type: ignore[operator]
         language.tokenizer.save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text()) | {NAME: language.architecture}
+    config = json.loads((folder / "config.json").read_text()) | {
+        NAME: language.architecture,
+        TUNED_ON: language.tuned_on,
+    }
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     limit = {"max_seq_length": language.preprocess["max_tokens"]}
     (folder / "sentence_bert_config.json").write_text(json.dumps(limit) + "\n")

@@ -160,10 +160,11 @@ def _write(bundle: Bundle, network: MultimodalNetwork, dataset: Dataset, folder:
     kept = _own_tensors(network)
     tensors |= {f"{NETWORK}{name}": tensor.detach().cpu().numpy() for name, tensor in kept.items()}
     save_file(tensors, folder / WEIGHTS)
-    spaces = []
-    for plan in _owners(network.blueprint):
-        branch = network.branches[plan.name]
-        spaces.append((plan.name, _save_encoder(plan, branch, dataset, folder / plan.name)))
+    split = str(bundle.about["split_fingerprint"])
+    spaces = [
+        (plan.name, _save_encoder(plan, network.branches[plan.name], dataset, folder / plan.name, split))
+        for plan in _owners(network.blueprint)
+    ]
     network_document = json.loads(network.blueprint.to_json())
     write_document({"kind": KIND, **document, "network": network_document}, folder)
     return spaces
@@ -196,16 +197,17 @@ def _fill(network: MultimodalNetwork, tensors: Mapping[str, NDArray[Any]]) -> No
             tensor.copy_(torch.from_numpy(tensors[name]))
 
 
-def _save_encoder(plan: BranchPlan, branch: Any, dataset: Dataset, folder: Path) -> str:
+def _save_encoder(plan: BranchPlan, branch: Any, dataset: Dataset, folder: Path, split: str) -> str:
     """Write a branch's encoder, and return the fingerprint of its space on the branch's first block."""
+    preprocess = dict(plan.preprocess or {})
     if plan.kind == "text":
         language = Language(
-            branch.encoder, branch.tokenizer, plan.encoder, dict(plan.preprocess or {}), plan.pooling, plan.dim, KIND
+            branch.encoder, branch.tokenizer, plan.encoder, preprocess, plan.pooling, plan.dim, KIND, tuned_on=split
         )
         save_language(language, folder)
         return text_space(language, precision="float32").fingerprint
     backbone = Backbone(
-        branch.encoder, plan.encoder, dict(plan.preprocess or {}), plan.pooling, KIND, in_chans=plan.in_chans
+        branch.encoder, plan.encoder, preprocess, plan.pooling, KIND, in_chans=plan.in_chans, tuned_on=split
     )
     save_backbone(backbone, folder)
     block = one_block([dataset.images[name] for name in plan.blocks])

@@ -46,11 +46,13 @@ def trained(dataset: Dataset, **table: Any) -> MultimodalNetwork:
     return network.eval()
 
 
-def saved(folder: Path, dataset: Dataset, network: MultimodalNetwork) -> list[dict[str, Any]]:
+def saved(
+    folder: Path, dataset: Dataset, network: MultimodalNetwork, *, about: dict[str, Any] = ABOUT
+) -> list[dict[str, Any]]:
     entries = {name: {"metrics": {"accuracy": {"value": 0.5}}, "identity": "not kept"} for name in dataset.tasks}
     calibrations = {name: CALIBRATIONS[name] for name in dataset.tasks}
-    about: Any = {"rows": ALL[:9], "calibrations": calibrations, "entries": entries, "about": ABOUT, "device": "cpu"}
-    return save_bundle(folder, network, dataset, **about)
+    how: Any = {"rows": ALL[:9], "calibrations": calibrations, "entries": entries, "about": about, "device": "cpu"}
+    return save_bundle(folder, network, dataset, **how)
 
 
 def outputs(dataset: Dataset, network: MultimodalNetwork) -> dict[str, np.ndarray]:
@@ -99,7 +101,7 @@ def test_the_columns_are_those_of_a_bundle_of_heads(made: tuple[Path, Dataset, M
     assert table["flow_p_applies"].between(0, 1).all()
     assert table["ood_distance"].between(0, 50).all()
     document = json.loads((folder / "runs" / "finetune" / "bundle.json").read_text())
-    assert [row["column"] for row in document["predictions"]] == table.columns.tolist()
+    assert [row["column"] for row in document["predictions"]] == [*table.columns, "status"]
     assert document["tasks"][0]["scores"] == {"metrics": {"accuracy": {"value": 0.5}}}
     assert document["versions"] == ABOUT["versions"] and document["split_fingerprint"] == "f" * 64
 
@@ -281,3 +283,24 @@ def test_the_command_predicts_with_either_kind_of_bundle(tmp_path: Path) -> None
     refused = CliRunner().invoke(app, [*words, "--weights", "random"])
     assert refused.exit_code == 2
     assert "which has its own weights" in refused.stderr
+
+
+def test_heads_on_tuned_features_say_that_the_encoder_has_seen_the_rows(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from cli import app
+    from store import open_split
+
+    text = '[texts.notes]\ncolumn = "notes"\n'
+    dataset = make_dataset(tmp_path / "data", BF + text)
+    branches = {"text": {"encoder": str(text_folder(tmp_path / "distilbert"))}}
+    about = ABOUT | {"split_fingerprint": open_split(dataset, n_folds=2).fingerprint}
+    saved(tmp_path / "bundle", dataset, trained(dataset, branches=branches), about=about)
+    spec = str(tmp_path / "data" / "dataset.toml")
+    names = ["--backbone", str(tmp_path / "bundle" / "bf"), "--backbone", str(tmp_path / "bundle" / "notes")]
+    extracted = CliRunner().invoke(app, ["extract", "--data", spec, *names, "--device", "cpu"])
+    assert extracted.exit_code == 0, extracted.output
+    done = CliRunner().invoke(app, ["heads", "--data", spec, "--task", "size", "--head", "linear", "--json"])
+    assert done.exit_code == 0, done.output
+    assert "the encoder of image:bf@test_resnet was fine-tuned on rows that are scored here" in done.stderr
+    assert "the encoder of text:notes@" in done.stderr
