@@ -114,6 +114,7 @@ Precision = Annotated[
     typer.Option("--precision", help="Of the forward pass. Lower is faster, and another feature space."),
 ]
 DType = Annotated[Literal["float32", "float16"], typer.Option("--dtype", help="What the vectors are stored in.")]
+SPACE_NAME = "image:bf@texture as extract names it, image@texture as store ls does, or the start of a fingerprint."
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 
 
@@ -907,7 +908,7 @@ def store_ls(place: Place, as_json: Json = False) -> None:
 @takes_groups
 def store_info(
     place: Place,
-    name: Annotated[str, typer.Argument(help="A space's name, or the first letters of its fingerprint.")],
+    name: Annotated[str, typer.Argument(help=f"A space: {SPACE_NAME}")],
     as_json: Json = False,
 ) -> None:
     """Show all that decides a space's vectors, and where they came from."""
@@ -938,7 +939,7 @@ def store_repair(place: Place, as_json: Json = False) -> None:
 @takes_groups
 def store_gc(
     place: Place,
-    drop: Annotated[list[str] | None, typer.Option("--drop", help="A space to delete; repeatable.")] = None,
+    drop: Annotated[list[str] | None, typer.Option("--drop", help=f"To delete: {SPACE_NAME} Repeatable.")] = None,
     as_json: Json = False,
 ) -> None:
     """Delete what killed writers left behind, and spaces by name."""
@@ -956,7 +957,7 @@ def store_gc(
 @takes_groups
 def store_export(
     place: Place,
-    space: Annotated[str, typer.Option("--space", help="As extract prints it, or the start of its fingerprint.")],
+    space: Annotated[str, typer.Option("--space", help=f"What to write: {SPACE_NAME}")],
     out: Annotated[Path, typer.Option("--out", help="The file to write.")],
     to: Annotated[str, typer.Option("--to", help="npz, parquet, csv or anndata (a .h5ad).")] = "npz",
     as_json: Json = False,
@@ -977,7 +978,7 @@ def store_export(
 def store_import(
     place: Place,
     file: Annotated[Path, typer.Argument(help="A .npz or .parquet with keys and X, as store export writes it.")],
-    space: Annotated[str | None, typer.Option("--space", help="For a file that does not name its space.")] = None,
+    space: Annotated[str | None, typer.Option("--space", help=f"For a file that does not say: {SPACE_NAME}")] = None,
     as_json: Json = False,
 ) -> None:
     """Store the vectors of a file; what is there already stays as it is."""

@@ -82,7 +82,9 @@ def find_block_space(dataset: Dataset, store: FeatureStore, name: str) -> tuple[
     known = block_spaces(dataset, store)
     if name in known:
         return name, known[name]
-    fits = [full for full, at in known.items() if name in (at.space.name, full.partition("#")[0])]
+    plain, _, start = name.partition("#")
+    names = {full: (full.partition("#")[0], at.space.name) for full, at in known.items()}
+    fits = [full for full in known if plain in names[full] and known[full].space.fingerprint.startswith(start)]
     fits = fits or [full for full, at in known.items() if name and at.space.fingerprint.startswith(name)]
     if len(fits) == 1:
         return fits[0], known[fits[0]]

@@ -169,18 +169,33 @@ def _write_csv(file: Path, space: FeatureSpace, ids: list[str], keys: list[str],
 def _write_anndata(
     file: Path, space: FeatureSpace, ids: list[str], keys: list[str], vectors: NDArray[np.float32]
 ) -> None:
+    """Write a .h5ad as https://anndata.readthedocs.io/en/stable/fileformat-prose.html describes it."""
     try:
-        import anndata
+        import h5py
     except ImportError as error:
         raise InputError(
             "export to anndata needs a package that is not installed: pip install 'embedonce[anndata]', "
             "or choose another --to"
         ) from error
-    import pandas as pd
+    text = h5py.string_dtype()
+    with h5py.File(file, "w") as root:
+        root.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        _encoded(root.create_dataset("X", data=vectors), "array", "0.2.0")
+        columns = [f"x{column}" for column in range(space.dim)]
+        for name, table in (("obs", {"_index": ids, "key": keys}), ("var", {"_index": columns})):
+            group = _encoded(root.create_group(name), "dataframe", "0.2.0")
+            group.attrs["_index"] = "_index"
+            group.attrs.create("column-order", [column for column in table if column != "_index"], dtype=text)
+            for column, values in table.items():
+                _encoded(group.create_dataset(column, data=values, dtype=text), "string-array", "0.2.0")
+        for name in ("uns", "layers", "obsm", "varm", "obsp", "varp"):
+            _encoded(root.create_group(name), "dict", "0.1.0")
+        _encoded(root["uns"].create_dataset(SPACE, data=space.to_json(), dtype=text), "string", "0.2.0")
 
-    columns = pd.DataFrame(index=[f"x{column}" for column in range(space.dim)])
-    rows = pd.DataFrame({"key": keys}, index=ids, dtype=object)
-    anndata.AnnData(X=vectors, obs=rows, var=columns, uns={SPACE: space.to_json()}).write_h5ad(file)
+
+def _encoded(element: Any, kind: str, version: str) -> Any:
+    element.attrs.update({"encoding-type": kind, "encoding-version": version})
+    return element
 
 
 Writer = Callable[[Path, FeatureSpace, list[str], list[str], NDArray[np.float32]], None]

@@ -524,6 +524,14 @@ def test_a_slurm_script_is_written_only_for_words_the_command_takes(
     text = Path("job.sh").read_text()
     assert "1) set -- --task kind ;;\n2) set -- --task size ;;" in text and "#SBATCH --cpus-per-task=3\n" in text
     assert text.endswith(f'exec {sys.executable} {ROOT / "cli.py"} heads --head linear "$@"\n')
+    for words, message in (
+        (["--grid", "lr=1e-3,1e-4", "--sett", "x=1"], "No such option: --sett"),
+        (["--array", "2"], "comes from --grid"),
+    ):
+        assert message in run("slurm", "finetune", *words, code=2).stderr and not Path("slurm-finetune.sh").exists()
+    assert run_json("slurm", "finetune", "--grid", "lr=1e-3,1e-4", "--set", "max_epochs=2")["jobs"] == 2
+    text = Path("slurm-finetune.sh").read_text()
+    assert "1) set -- --set lr=1e-3 --name finetune-1 ;;" in text and 'finetune --set max_epochs=2 "$@"\n' in text
     assert run_json("slurm", "heads", "--task", "size") == {"script": "slurm-heads.sh", "jobs": 1, "job_id": None}
     assert Path("slurm-heads.sh").read_text().endswith('heads --task size "$@"\n')
 
@@ -550,3 +558,23 @@ def test_conversions_are_embedded_ranked_and_compared(make_dataset: Make) -> Non
         tifffile.imwrite(path, (tifffile.imread(path) / 16).astype(np.uint8))
     flat = ["conversions", "--data", spec, "--store", spec.parent / "8.zarr"]
     assert "no image has more than 8 bits" in run(*flat, code=2).stderr
+
+
+def test_every_store_command_takes_a_space_by_each_of_its_names(make_dataset: Make, tmp_path: Path) -> None:
+    spec, out = make_dataset(), tmp_path / "bf.npz"
+    report = run_json("extract", "--data", spec)["spaces"][0]
+    fingerprint = report["fingerprint"]
+    plain = tmp_path / "plain.npz"
+    for name in (report["name"], "image@texture", f"{report['name']}#{fingerprint[:8]}", fingerprint[:10]):
+        assert run_json("store", "info", name, "--data", spec)["fingerprint"] == fingerprint
+        assert run_json("store", "export", "--space", name, "--out", out, "--data", spec)["rows"] == 24
+        with np.load(out) as arrays:
+            np.savez(plain, keys=arrays["keys"], X=arrays["X"])
+        assert run_json("store", "gc", "--drop", name, "--data", spec)["dropped"] == ["image@texture"]
+        run("store", "import", out, "--data", spec)
+        assert run_json("store", "import", plain, "--space", name, "--data", spec)["rows"] == 0
+    wrong = f"image@texture#{'0' if fingerprint[0] != '0' else '1'}"
+    assert f"has no space '{wrong}'" in run("store", "info", wrong, "--data", spec, code=2).stderr
+    for words in (["info"], ["gc"], ["export"], ["import"]):
+        shown = " ".join(run("store", *words, "--help").stdout.split())
+        assert "image:bf@texture as extract names it, image@texture as store ls does" in shown

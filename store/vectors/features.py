@@ -53,14 +53,15 @@ class FeatureStore:
         return sorted((entry["space"] for entry in found if entry), key=lambda s: (s.name, s.fingerprint))
 
     def find(self, name: str) -> FeatureSpace:
-        """Return a space by its name (a block's name in it does not count), or by the start of its fingerprint.
+        """Return a space by its name, as `spaces` or a dataset has it, or by the start of its fingerprint.
 
         Raises:
             InputError: None fits, or several; the message names them.
         """
         spaces = self.spaces()
-        plain = re.sub(r":[^@]*@", "@", name)  # image:bf@texture is image@texture, whatever a dataset calls its blocks
-        fits = [s for s in spaces if s.name == plain] or [s for s in spaces if name and s.fingerprint.startswith(name)]
+        plain, _, start = re.sub(r":[^@]*@", "@", name).partition("#")  # image:bf@texture#1f00ba12 is image@texture
+        fits = [s for s in spaces if s.name == plain and s.fingerprint.startswith(start)]
+        fits = fits or [s for s in spaces if name and s.fingerprint.startswith(name)]
         if len(fits) == 1:
             return fits[0]
         listed = ", ".join(f"{s.name} ({s.fingerprint[:12]})" for s in fits or spaces) or "none yet"
