@@ -42,6 +42,14 @@ class SlurmJob:
     extra: Sequence[str] | None = None
 
 
+_REQUEUE = (  # 138: ended by USR1, as nobody was training who would have saved and requeued
+    'if [ "${status:=0}" -eq 138 ] && [ "$SECONDS" -lt 60 ]; then',
+    '  echo "the time limit leaves no time to train: give a longer --time" >&2',
+    'elif [ "$status" -eq 138 ]; then scontrol requeue "$SLURM_JOB_ID"; fi',
+    'exit "$status"',
+)
+
+
 def batch_script(job: SlurmJob, program: Sequence[str], parts: Sequence[Sequence[str]] = ()) -> str:
     """Return the text of a bash script for sbatch.
 
@@ -60,10 +68,11 @@ def batch_script(job: SlurmJob, program: Sequence[str], parts: Sequence[Sequence
     lines.append('export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"')
     if parts:
         lines += ["case $SLURM_ARRAY_TASK_ID in", *_cases(parts), "esac"]
-    if job.command == "finetune":
-        lines.append('if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then set -- "$@" --resume; fi')
-    start = 'srun --cpus-per-task="$OMP_NUM_THREADS"' if job.command == "finetune" else "exec"
-    return "\n".join([*lines, f'{start} {shlex.join(program)} "$@"', ""])
+    words = f'{shlex.join(program)} "$@"'
+    if job.command != "finetune":
+        return "\n".join([*lines, f"exec {words}", ""])
+    lines.append('if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then set -- "$@" --resume; fi')
+    return "\n".join([*lines, f'srun --cpus-per-task="$OMP_NUM_THREADS" {words} || status=$?', *_REQUEUE, ""])
 
 
 def array_words(

@@ -531,7 +531,7 @@ def test_a_slurm_script_is_written_only_for_words_the_command_takes(
         assert message in run("slurm", "finetune", *words, code=2).stderr and not Path("slurm-finetune.sh").exists()
     assert run_json("slurm", "finetune", "--grid", "lr=1e-3,1e-4", "--set", "max_epochs=2")["jobs"] == 2
     text = Path("slurm-finetune.sh").read_text()
-    assert "1) set -- --set lr=1e-3 --name finetune-1 ;;" in text and 'finetune --set max_epochs=2 "$@"\n' in text
+    assert "1) set -- --set lr=1e-3 --name finetune-1 ;;" in text and 'finetune --set max_epochs=2 "$@" ||' in text
     assert run_json("slurm", "heads", "--task", "size") == {"script": "slurm-heads.sh", "jobs": 1, "job_id": None}
     assert Path("slurm-heads.sh").read_text().endswith('heads --task size "$@"\n')
 

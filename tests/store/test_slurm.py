@@ -77,6 +77,19 @@ def test_fine_tuning_is_signalled_requeued_and_resumed(tmp_path: Path) -> None:
     assert again[-2:] == ["--resume", "threads=1"]
 
 
+@pytest.mark.parametrize(("seconds", "said"), [("61", "requeue 17\n"), ("5", "the time limit leaves no time to train")])
+def test_fine_tuning_that_is_signalled_while_it_does_not_train_is_requeued_too(
+    tmp_path: Path, seconds: str, said: str
+) -> None:
+    for name, text in (("srun", "kill -USR1 $$"), ("scontrol", 'echo "$@"')):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    text = batch_script(SlurmJob("finetune", tmp_path), PROGRAM)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "17", "SECONDS": seconds}
+    done = subprocess.run(["bash", "-c", text], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 138 and said in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("extra", ["account=x", "--account=x\nrm -rf ."])
 def test_an_extra_option_that_is_none_is_refused(extra: str) -> None:
     with pytest.raises(InputError, match=r"is no option of sbatch: expected one line such as --account=x"):
