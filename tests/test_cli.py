@@ -211,7 +211,7 @@ BAD = {
         "nowhere.safetensors",
     ),
     "no bundle": (["predict", ".", "images"], "is no bundle"),
-    "fine-tuning": (["finetune"], "arrives with the fine-tuning work"),
+    "a mistyped setting": (["finetune", "--set", "max_epoch=2"], "max_epochs"),
     "an unknown sample": (["sample", "temm"], "Did you mean 'tem'"),
     "a sample over other files": (["sample", "tem", "images"], "is not empty"),
 }
