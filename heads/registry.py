@@ -151,7 +151,7 @@ HEADS: Mapping[str, Family] = {
     ),
     "lightgbm": Family(
         "gradient-boosted trees, stopped early on inner folds",
-        2,
+        3,
         _fit_boosted,
         _restore_boosted,
         _inner_boosted,
