@@ -65,14 +65,21 @@ def frozen(network: MultimodalNetwork, settings: FinetuneSettings, *, epoch: int
     return kept
 
 
-def freeze(network: MultimodalNetwork, kept: Collection[str]) -> None:
-    """Switch gradients off for some parameters, on for all others; frozen batch norms keep their statistics."""
+def freeze(network: MultimodalNetwork, kept: Collection[str], *, keeps_statistics: bool = False) -> None:
+    """Switch gradients off for some parameters, on for all others; frozen batch norms keep their statistics.
+
+    Args:
+        network: In training afterwards.
+        kept: Names of parameters.
+        keeps_statistics: All batch norms keep them: task heads that were fitted on the features as they are would see
+            others, as soon as a batch is normalised by its own.
+    """
     network.train()
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name not in kept)
     for module in batch_norms(network):
         own = list(module.parameters(recurse=False))
-        if own and not any(parameter.requires_grad for parameter in own):
+        if keeps_statistics or (own and not any(parameter.requires_grad for parameter in own)):
             module.eval()
 
 

@@ -72,21 +72,34 @@ def begin_from_heads(
     Raises:
         InputError: ``init = "heads"``, and the network is not linear over its encoders' features.
     """
-    if settings.init == "backbone":
-        return "task heads start from random numbers (init = backbone)"
-    if not is_linear(network):
-        if settings.init == "heads":
-            raise InputError(
-                "[finetune]: init = 'heads' is for a network whose task heads see the encoders' features as they are: "
-                "take away widths, hidden layers, layer_norm and fusion, or set init = 'auto'"
-            )
-        return "task heads start from random numbers: between encoders and heads are layers that no sweep has fitted"
+    if settings.init == "heads" and not is_linear(network):
+        raise InputError(
+            "[finetune]: init = 'heads' is for a network whose task heads see the encoders' features as they are: "
+            "take away widths, hidden layers, layer_norm and fusion, or set init = 'auto'"
+        )
+    if (reason := why_not(network, settings)) is not None:
+        return f"task heads start from random numbers: {reason}"
     sweep = _with_features(network, sweep, store, place or Place())
     blocks = tuple(sorted(sweep.matrix.blocks))
     plans = [sweep.plan(task.name, [(rows, rows[:0])]) for task in network.blueprint.tasks]
     for plan, [found] in zip(plans, sweep.fit(plans, blocks, "linear"), strict=True):
         _set_head(network, plan.task.name, sweep.matrix, _linear(found.state()[1], sweep.matrix, blocks))
     return f"task heads start from the linear solution of {len(rows)} training rows"
+
+
+def why_not(network: MultimodalNetwork, settings: FinetuneSettings) -> str | None:
+    """Return why a network does not start from the heads; None where it does.
+
+    Features of encoders that were never trained change at once, so that a solution on them is worse than none.
+    """
+    if settings.init == "backbone":
+        return "init = backbone"
+    if not is_linear(network):
+        return "between encoders and heads are layers that no sweep has fitted"
+    plans = [plan for plan in network.blueprint.branches if plan.encoder is not None]
+    if settings.init == "auto" and any(plan.settings.weights == "random" for plan in plans):
+        return "an encoder was never trained"
+    return None
 
 
 def is_linear(network: MultimodalNetwork) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from finetune.freezing import freeze, frozen
+from finetune.from_heads import why_not
 from finetune.inputs import Batch
 from finetune.loss import TaskLosses
 from finetune.network import MultimodalNetwork
@@ -54,6 +55,7 @@ class FinetuneModule(lightning.LightningModule):
         self.losses = TaskLosses(list(tasks.values()), settings, rows=train)
         self.spreads = {name: _spread(task, train) for name, task in tasks.items() if task.kind == "regression"}
         self.ids, self.seed = ids, seed
+        self.starts_from_heads = why_not(network, settings) is None
         self.history: list[dict[str, float]] = []
         self.train_loss, self.stop_loss = MeanMetric(), MeanMetric()
         self.train_loss.persistent(True)  # a run that goes on within an epoch reports all of it
@@ -126,7 +128,8 @@ class FinetuneModule(lightning.LightningModule):
         self.history = list(checkpoint["history"])
 
     def _freeze(self) -> None:
-        freeze(self.network, frozen(self.network, self.settings, epoch=self.current_epoch))
+        kept = frozen(self.network, self.settings, epoch=self.current_epoch)
+        freeze(self.network, kept, keeps_statistics=self.starts_from_heads)
 
     def _loss(self, batch: Batch) -> Tensor:
         outputs = self.network(batch.inputs)

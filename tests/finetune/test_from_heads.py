@@ -147,4 +147,4 @@ def test_dropout_is_no_layer_in_between_and_backbone_starts_at_random() -> None:
     made = network(data(image("bf")), branches={"bf": {"dropout": 0.5}})
     assert is_linear(made)
     line = begin_from_heads(made, None, None, read_settings({"init": "backbone"}), rows=np.arange(12))  # type: ignore[arg-type]
-    assert line == "task heads start from random numbers (init = backbone)"
+    assert line == "task heads start from random numbers: init = backbone"

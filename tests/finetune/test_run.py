@@ -85,7 +85,7 @@ def test_files_of_a_run_lie_in_its_folder(one_fold: tuple[Path, dict[str, Any]])
 
 def test_what_is_printed_for_people(tmp_path: Path) -> None:
     make_images(tmp_path)
-    result = finetune(tmp_path, "--task", "kind", "--name", "mine")
+    result = finetune(tmp_path, "--task", "kind", "--name", "mine", "--init", "heads")
     assert result.exit_code == 0
     assert "fine-tuned beside" in result.stdout and "Fine-tuning was" in result.stdout
     assert "image:bf@test_resnet" in result.stdout and "level" not in result.stdout
@@ -93,9 +93,20 @@ def test_what_is_printed_for_people(tmp_path: Path) -> None:
     assert "epoch 1 of 2: loss" in result.stderr and "epoch" not in result.stdout.split("best epoch")[0]
     assert "task heads start from the linear solution of" in result.stderr
     assert "GPU" not in result.stderr and "Lightning" not in result.stderr and "Tip" not in result.stderr
-    again = finetune(tmp_path, "--task", "kind", "--name", "mine", "--resume")
+    again = finetune(tmp_path, "--task", "kind", "--name", "mine", "--init", "heads", "--resume")
     assert "epoch 1 of 2" not in again.stderr  # it was finished
     assert (tmp_path / "runs" / "mine" / "checkpoints" / "best.ckpt").exists()
+
+
+def test_the_first_step_starts_from_the_linear_solution(tmp_path: Path) -> None:
+    make_images(tmp_path)
+    still = ("--set", "lr=1e-12", "--set", "head_lr=1e-12", "--set", "max_epochs=1")
+    begun, random = (
+        document(tmp_path, *still, "--name", init, "--init", init)["history"][0] for init in ("heads", "backbone")
+    )
+    assert begun["train_loss"] < 0.5 * random["train_loss"]  # a solution of these rows, in training mode too
+    result = finetune(tmp_path, *still, "--name", "auto")
+    assert "task heads start from random numbers: an encoder was never trained" in result.stderr
 
 
 def test_all_folds_are_scored_and_one_more_network_is_kept(tmp_path: Path) -> None:
