@@ -23,6 +23,12 @@ def resolve_device(device: Device) -> str:
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
+def is_main_process() -> bool:
+    """Say whether this process is the one of several (torchrun, srun, Lightning's own) that writes and reports."""
+    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return next((rank for rank in ranks if rank is not None), "0") == "0"
+
+
 def n_workers(settings: FinetuneSettings, device: Device) -> int:
     """Return how many processes read images: none beside a CPU that is busy with the network."""
     if settings.workers is not None:

@@ -22,7 +22,7 @@ from finetune.callbacks import (
     make_callbacks,
 )
 from finetune.checkpoint import about_fit, check_about, read_checkpoint
-from finetune.device import Device, n_workers, resolve_device
+from finetune.device import Device, is_main_process, n_workers, resolve_device
 from finetune.listener import NOBODY, Listener
 from finetune.loaders import make_loaders
 from finetune.module import FinetuneModule
@@ -136,8 +136,9 @@ def _fit(
     if saved is not None:
         check_about(training.last, saved[ABOUT], about)
     else:
-        _clear(training.folder)
-        if begin is not None:
+        if is_main_process():
+            _clear(training.folder)
+        if begin is not None and is_main_process():  # the other processes get its weights
             begin(network)
     loaders = make_loaders(
         dataset,

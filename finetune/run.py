@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from extract import Place
 from finetune.bundle import save_bundle
-from finetune.device import Device, n_workers
+from finetune.device import Device, is_main_process, n_workers
 from finetune.division import keep_some_out
 from finetune.export import export_onnx
 from finetune.from_heads import begin_from_heads
@@ -95,6 +95,7 @@ class Run:
 
         Raises:
             InputError: `final`, and no row is held out as test.
+            SystemExit: In all but the first of several processes, once training is done.
         """
         pairs = self.sweep.pairs
         is_whole = final or len(pairs) > 1
@@ -103,6 +104,8 @@ class Run:
             self._part(train, score, self.folder / name) for (train, score), name in zip(pairs, names, strict=True)
         ]
         kept = self._whole(final=final) if is_whole else parts[0]
+        if not is_main_process():
+            raise SystemExit(0)  # the first process scores and writes
         sweep = self._usable([*parts, kept])
         heads = sweep.run(self.leaderboard, predictions=self.predictions)
         scored = [self._entry(sweep, task, parts) for task in sweep.task_names]

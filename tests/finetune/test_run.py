@@ -1,5 +1,8 @@
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from finetune.verdict import summary
 from heads import Leaderboard, Predictions
 from tests.finetune.trained import make_images
 
+ROOT = Path(__file__).parents[2]
 QUICK = ["--backbone", "test_resnet", "--weights", "random", "--device", "cpu", "--set", "input_px=32",
          "--set", "max_epochs=2", "--set", "batch_size=8"]  # fmt: skip
 
@@ -178,3 +182,17 @@ def test_words_of_the_summary() -> None:
         "Fine-tuning was not worth it here: nothing is sure to be better than the best head; it is worse for b. "
         "Keep the heads."
     )
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network_and_one_of_them_reports(tmp_path: Path) -> None:
+    make_images(tmp_path)
+    command = [sys.executable, str(ROOT / "cli.py"), "finetune", "--data", str(tmp_path / "dataset.toml"), *QUICK]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--set", "devices=2", "--set", "max_epochs=1", "--set", "init=backbone", "--json"],
+        env=environment, capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)  # one document: the other process prints nothing
+    assert found["epochs"] == 1
+    assert done.stderr.count("epoch 1 of 1") == 1
