@@ -151,7 +151,7 @@ class FinetuneSettings(_Table):
     freeze: Names = ()
     """Encoder layers that stay as they are, by the start of their names or as stages; ``backbone`` is all of them."""
     train_only: Names = ()
-    """The reverse: everything else stays as it is."""
+    """The reverse: of the encoders, only these layers train."""
     unfreeze_every: Annotated[Count | None, Off] = None
     """Epochs after which the next stage, from the last to the first, begins to train."""
 
