@@ -191,8 +191,8 @@ class FinetuneSettings(_Table):
     nodes: Count = 1
 
     init: Literal["auto", "heads", "backbone"] = "auto"
-    """``heads``: task heads start from the linear solution on the untrained features; ``backbone``: from random
-    numbers; ``auto``: from the linear solution where the network is linear over them."""
+    """``heads``: task heads start from the linear solution on the features before training; ``backbone``: from random
+    numbers; ``auto``: from the linear solution where encoders were trained and no layers lie in between."""
     convert: Annotated[Literal["random"] | None, Off] = None
     """``random`` draws one of the 12 conversions for every image and epoch; the blocks' own when left out."""
     onnx: bool = False
