@@ -133,6 +133,11 @@ BAD = {
         'column = "note"\nmonotone = "increasing"\n#',
         "monotone = 'increasing' needs",
     ),
+    "order of categories": (
+        "pattern = '_(\\d+)X_'\ntransform",
+        'column = "note"\nkind = "categorical"\nmonotone = "decreasing"\n#',
+        "monotone is for numeric metadata",
+    ),
     "no TOML": ('name = "tiny"', "name = tiny", "is no valid TOML"),
     "a condition on no column": ('"kind"\n', '"kind"\nwhen = "sise > 3"\n', "Did you mean 'size'"),
     "no condition": ('"kind"\n', '"kind"\nwhen = "size >"\n', "is no condition"),
