@@ -59,7 +59,7 @@ def matrix(data, *, complete=None, spaces=None, columns=(), **blocks):
         ids=data.ids,
         X=np.concatenate(list(parts.values()), axis=1),
         blocks={name: slice(int(a), int(b)) for name, a, b in zip(parts, ends[:-1], ends[1:], strict=True)},
-        columns=columns,
+        columns=columns or tuple(f"m{i}" for i in range(parts.get("metadata", np.empty((0, 0))).shape[1])),
         complete=np.ones(data.n_rows, bool) if complete is None else complete,
         spaces=made | (spaces or {}),
         provenance={name: {} for name in made},
