@@ -168,6 +168,11 @@ class FinetuneModule(lightning.LightningModule):
         skills = {
             name: 1 - value / self.spreads[name] if name in self.spreads else value for name, value in found.items()
         }
+        if by != "mean" and by not in skills:
+            raise InputError(
+                f"[finetune]: best_by = {by!r}, but no row kept out of training has a label for it. Label more, or "
+                "give mean, or loss"
+            )
         chosen = skills.values() if by == "mean" else [skills[by]]
         return sum(chosen) / len(chosen) - TIE * stop_loss
 

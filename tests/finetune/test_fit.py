@@ -327,6 +327,16 @@ def test_patience_and_what_is_best_by(tmp_path: Path) -> None:
         fit_fold(a_training(tmp_path / "c", "best_by=knd"))
 
 
+def test_a_task_that_no_stop_row_has_a_label_for_cannot_choose_the_epoch(tmp_path: Path) -> None:
+    training = a_training(tmp_path, "best_by=kind")
+    task = training.dataset.tasks["kind"]
+    y = task.y.copy()
+    y[training.stop] = -1
+    dataset = replace(training.dataset, tasks={**training.dataset.tasks, "kind": replace(task, y=y)})
+    with pytest.raises(InputError, match="best_by = 'kind', but no row kept out of training has a label for it"):
+        fit_fold(replace(training, dataset=dataset))
+
+
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
