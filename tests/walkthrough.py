@@ -66,7 +66,8 @@ def run(step: Step, folder: Path) -> str:
     """
     script = step.commands.replace("python cli.py", f"'{sys.executable}' '{ROOT / 'cli.py'}'")
     guarded = f"set -uo pipefail; trap 'c=$?; [ $c = 3 ] || exit $c' ERR\n{script}"
-    environment = os.environ | {"COLUMNS": "120", "OMP_NUM_THREADS": "1"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"COLUMNS": "120", "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "PATH": path}
     done = subprocess.run(
         ["bash", "-c", guarded], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
