@@ -31,6 +31,8 @@ def test_other_numbers_words_and_lines_are_differences_and_times_are_not() -> No
     assert not differences(shown, shown.replace("0.81", "0.91"), loose=True)
     assert differences(shown, shown.replace("linear", "lightgbm"))
     assert differences(shown, shown + "more\n")
+    assert not differences("ngrams d873ff6e4547", "ngrams d873ff6e4547")
+    assert differences("ngrams d873ff6e4547", "ngrams d873ff6e4548")
 
 
 def test_a_page_is_written_with_what_its_commands_print(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ REAL_DATA = ROOT.parent / "shared" / "data"
 MAX_PICTURE_PX = 1000
 BLOCK = re.compile(r"```bash\n(?P<commands>.*?)```(?:\n\n```text(?P<options>[^\n]*)\n(?P<shown>.*?)```)?", re.DOTALL)
 PICTURE = re.compile(r"<!-- (?P<source>\S+) -->\n!\[[^\]]*\]\((?P<copy>[^)]+)\)")
-NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?!\w)")  # none inside words, such as fingerprints
 VOLATILE = re.compile(r"\d+(?:\.\d+)? (?:s|rows/s|images/s)\b|\d{4}-\d\d-\d\dT[\d:+]+")
 
 
