@@ -139,6 +139,15 @@ class Place:
 
         return FeatureStore(self.store or find_spec(self.data).parent / "features.zarr")
 
+    def open_filled_store(self) -> "FeatureStore":
+        """Open a feature store to look into; one without any space is a mistyped name."""
+        from store import InputError
+
+        features = self.open_store()
+        if not features.spaces():
+            raise InputError(f"{features.url}: holds no feature space; correct --store, or run extract first")
+        return features
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -305,7 +314,7 @@ def show_damage(damage: list[dict[str, Any]], what: str, *, as_json: bool) -> No
         show({"ok": not damage, "damaged": damage})
     else:
         for row in damage:
-            print(f"{row['space']}, chunk {row['chunk']}: {row['reason']}")
+            print(f"{row['space']} ({row['fingerprint'][:12]}), chunk {row['chunk']}: {row['reason']}")
         print(f"{len(damage)} chunks {what}")
     raise typer.Exit(ROWS_LEFT_OUT if damage else 0)
 
@@ -392,6 +401,8 @@ def warn_of_tuned(sweep: "Sweep") -> None:
 
 def run_sweep(sweep: "Sweep", *, final: bool = False, jobs: int = 1) -> list[dict[str, Any]]:
     """Fit and score everything, best entries also on the held-out test rows; results go to the leaderboard."""
+    if final:
+        sweep.held_out_pairs()  # before anything is fitted
     board, predictions = open_runs(sweep)
     done = itertools.count(1)
     with progress("fitting heads") as update:
@@ -895,7 +906,7 @@ def explain(
 @takes_groups
 def store_ls(place: Place, as_json: Json = False) -> None:
     """List the feature spaces."""
-    features = place.open_store()
+    features = place.open_filled_store()
     rows = [features.info(space) for space in features.spaces()]
     if as_json:
         show({"spaces": rows})
@@ -912,7 +923,7 @@ def store_info(
     as_json: Json = False,
 ) -> None:
     """Show all that decides a space's vectors, and where they came from."""
-    features = place.open_store()
+    features = place.open_filled_store()
     space = features.find(name)
     document = features.info(space) | {"space": json.loads(space.to_json())}
     if as_json:
@@ -925,7 +936,10 @@ def store_info(
 @takes_groups
 def store_verify(place: Place, as_json: Json = False) -> None:
     """Read every chunk and name the damaged ones."""
-    show_damage(place.open_store().verify(), "damaged", as_json=as_json)
+    damage = place.open_store().verify()
+    if not damage:
+        place.open_filled_store()
+    show_damage(damage, "damaged", as_json=as_json)
 
 
 @store_app.command("repair", epilog="Example: python cli.py store repair")

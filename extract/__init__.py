@@ -17,7 +17,7 @@ from extract.language import Language, TextEncoder, language_module, load_langua
 from extract.pipeline import SpaceReport, extract_features, probe_images
 from extract.report import closing_lines, spaces_report
 from extract.resize import prepare_image
-from extract.runner import Place
+from extract.runner import Place, resolve_device
 from extract.saving import save_backbone, save_language
 from extract.shard import Shard
 from extract.total import total_reports
@@ -57,6 +57,7 @@ __all__ = [
     "read_image",
     "save_backbone",
     "save_language",
+    "resolve_device",
     "seeded",
     "seen_parts",
     "spaces_report",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from extract.engine import Device, Precision
 from extract.ngrams import NgramEncoder
-from extract.runner import Choice, Place
+from extract.runner import Choice, Place, resolve_device
 from extract.texture import TextureEncoder
 from extract.tiles import PooledEncoder
 from extract.weights import WeightsError
@@ -141,6 +141,8 @@ def make_encoders(
         InputError: As `make_encoder`; or the dataset has no block for a name.
     """
     options = options or Options()
+    if options.device == "cuda":
+        resolve_device(options.device)  # also where no encoder has a network
     encoders: dict[str, list[Encoder]] = {}
     warnings: list[str] = []
     for name in dict.fromkeys(names):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import NDArray
 
 from extract.engine import Device, Engine, Precision, Vectors, check_agreement
+from store import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,20 @@ class Place:
 
 
 ANYWHERE = Place()
+
+
+def resolve_device(device: Device) -> str:
+    """Return ``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        InputError: A GPU is asked for, and there is none.
+    """
+    import torch
+
+    has_gpu = device != "cpu" and torch.cuda.is_available()
+    if device == "cuda" and not has_gpu:
+        raise InputError("--device cuda: there is no GPU that torch can use here; leave the option out, or give cpu")
+    return "cuda" if has_gpu else "cpu"
 
 
 @dataclass
@@ -68,12 +83,8 @@ class Runner:
         return (self.resolve_device(), "none") if self._engine is None else (self._engine.device, self._engine.name)
 
     def resolve_device(self) -> str:
-        """Return ``"cpu"`` or ``"cuda"``."""
-        import torch
-
-        if self.place.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        return self.place.device
+        """Return ``"cpu"`` or ``"cuda"``; raises as the function of this name."""
+        return resolve_device(self.place.device)
 
     def _make(self) -> Engine:
         from extract.openvino_engine import cache_folder

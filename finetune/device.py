@@ -3,24 +3,11 @@
 import os
 from typing import Literal
 
-import torch
-
+from extract import resolve_device
 from finetune.settings import FinetuneSettings
-from store import InputError
 
 Device = Literal["auto", "cpu", "cuda"]
 MAX_WORKERS = 8
-
-
-def resolve_device(device: Device) -> str:
-    """Return ``"cpu"`` or ``"cuda"``.
-
-    Raises:
-        InputError: A GPU is asked for, and there is none.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: there is no GPU that torch can use here; leave the option out, or give cpu")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def is_main_process() -> bool:

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from finetune.device import Device, resolve_device
+from extract import resolve_device
+from finetune.device import Device
 from finetune.inputs import Progress, Rows
 from finetune.loaders import score_loader
 from finetune.network import MultimodalNetwork

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Sequence
 
-from extract import modality_of
+from extract import modality_of, resolve_device
 from finetune.choice import choose_parts
-from finetune.device import Device, resolve_device
+from finetune.device import Device
 from finetune.settings import FinetuneSettings, read_settings
 from store import Dataset, InputError
 

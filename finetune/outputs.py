@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from finetune.device import Device, resolve_device
+from extract import resolve_device
+from finetune.device import Device
 from finetune.inputs import Batch
 from finetune.loaders import score_loader
 from finetune.network import MultimodalNetwork

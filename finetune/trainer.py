@@ -10,7 +10,8 @@ import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from finetune.device import Device, resolve_device
+from extract import resolve_device
+from finetune.device import Device
 from finetune.loaders import Loaders
 from finetune.module import FinetuneModule
 from finetune.settings import FinetuneSettings

@@ -578,3 +578,31 @@ def test_every_store_command_takes_a_space_by_each_of_its_names(make_dataset: Ma
     for words in (["info"], ["gc"], ["export"], ["import"]):
         shown = " ".join(run("store", *words, "--help").stdout.split())
         assert "image:bf@texture as extract names it, image@texture as store ls does" in shown
+
+
+def test_a_mistyped_store_is_not_called_sound(tmp_path: Path) -> None:
+    for command in ("ls", "verify"):
+        result = CliRunner().invoke(app, ["store", command, "--store", str(tmp_path / "nowhere.zarr")])
+        assert result.exit_code == 2
+        assert "nowhere.zarr: holds no feature space" in result.stderr
+
+
+@pytest.mark.parametrize("backbone", ["texture", "test_resnet"])
+def test_a_gpu_that_is_not_there_is_one_line(backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    spec = write_sample("tem", tmp_path / "tem", n_rows=20)
+    result = CliRunner().invoke(
+        app, ["extract", "--data", str(spec), "--backbone", backbone, "--weights", "random", "--device", "cuda"]
+    )
+    assert result.exit_code == 2
+    assert "--device cuda: there is no GPU" in result.stderr
+
+
+def test_final_without_a_test_set_is_refused_before_anything_is_fitted(tmp_path: Path) -> None:
+    spec = write_sample("tem", tmp_path / "tem", n_rows=40)
+    result = CliRunner().invoke(app, ["heads", "--data", str(spec), "--task", "usability", "--final"])
+    assert result.exit_code == 2
+    assert "no row is held out as 'test'" in result.stderr
+    assert not (tmp_path / "tem" / "runs" / "leaderboard.jsonl").exists()

@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
+from extract import resolve_device
 from finetune import callbacks, fit
 from finetune.checkpoint import read_checkpoint
-from finetune.device import resolve_device
 from finetune.fit import Fitted, Training, fit_fold
 from finetune.listener import Listener
 from finetune.module import FinetuneModule
