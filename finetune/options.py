@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from extract import modality_of, resolve_device
 from finetune.choice import choose_parts
 from finetune.device import Device
+from finetune.encoders import FROM_SCRATCH
 from finetune.settings import FinetuneSettings, read_settings
 from store import Dataset, InputError
 
-RESIDUAL = "residual"
 KEYS = {"image": "backbone", "text": "text_backbone"}
 SHORT = {"input_px": "96", "max_epochs": "8"}
 """Of the built-in sample without a GPU, so that a first look takes minutes."""
@@ -78,4 +78,4 @@ def encoder_names(dataset: Dataset, settings: FinetuneSettings) -> list[str]:
         if part.kind != "metadata":
             default = settings.text_backbone if part.kind == "text" else settings.backbone
             found.append(settings.branch(part.name, part.kind).encoder or default)
-    return [name for name in dict.fromkeys(found) if name != RESIDUAL]
+    return [name for name in dict.fromkeys(found) if name != FROM_SCRATCH]

@@ -5,9 +5,9 @@ from functools import partial
 from typing import Any
 
 from heads.combination import Combination
-from heads.entry import BOOTSTRAP_SEED, FEW_GROUPS, span
+from heads.entry import FEW_GROUPS, bootstrapped, span
 from heads.leaderboard import Entry, may_choose, ranked
-from heads.metrics import METRICS, Estimate, Interval, difference, estimate
+from heads.metrics import METRICS, Estimate, Interval, difference
 from heads.predictions import Predictions
 from heads.registry import PRIOR
 
@@ -103,7 +103,7 @@ def _parts(blocks: Combination) -> dict[str, set[str]]:
 
 def _headline(entry: Entry, predictions: Predictions) -> Estimate:
     name = entry["headline"]
-    return estimate(predictions.of(entry), seed=BOOTSTRAP_SEED, names=[name])[name].mean
+    return bootstrapped(predictions.of(entry), name)
 
 
 def _gap(mine: Estimate, other: Estimate, metric: str) -> Interval:

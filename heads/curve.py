@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.comparison import gain_words
-from heads.entry import BOOTSTRAP_SEED
+from heads.entry import bootstrapped
 from heads.leaderboard import Entry, best
-from heads.metrics import METRICS, Estimate, Scored, difference, estimate
+from heads.metrics import METRICS, Estimate, Scored, difference
 from heads.sweep import Sweep
 from heads.unlabelled import label_spread, self_trained, unlabelled
 
@@ -96,7 +96,7 @@ def _subset(sweep: Sweep, rows: Rows, share: float, rng: np.random.Generator) ->
 
 
 def _estimate(scored: Scored, metric: str) -> Estimate:
-    return estimate(scored, seed=BOOTSTRAP_SEED, names=[metric])[metric].mean
+    return bootstrapped(scored, metric)
 
 
 def _mean(found: Sequence[tuple[float, Estimate]]) -> tuple[float, Estimate]:

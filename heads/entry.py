@@ -85,6 +85,11 @@ def make_entry(plan: Plan, outcome: Outcome, prior: Outcome, *, head: str, block
     }
 
 
+def bootstrapped(scored: Scored, metric: str) -> Estimate:
+    """Return one metric's weighted mean over outputs, with the resamples that all entries of a task share."""
+    return estimate(scored, seed=BOOTSTRAP_SEED, names=[metric])[metric].mean
+
+
 def note_entry(entry: dict[str, Any]) -> None:
     """Add the words, the versions and the time."""
     entry["verdict"] = verdict(entry)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from heads.boosted import BoostedHead
 from heads.calibration import CalibratedHead, calibrated
-from heads.entry import BOOTSTRAP_SEED
-from heads.metrics import METRICS, Estimate, difference, estimate
+from heads.entry import bootstrapped
+from heads.metrics import METRICS, Estimate, difference
 from heads.plan import Plan
 from heads.sweep import Sweep
 
@@ -73,7 +73,7 @@ def _shuffled(
 
 def _score(plan: Plan, heads: Sequence[CalibratedHead], X: NDArray[np.float32], headline: str) -> Estimate:
     scored = calibrated(plan.scored([head.head for head in heads], X), [head.calibration for head in heads])
-    return estimate(scored, seed=BOOTSTRAP_SEED, names=[headline])[headline].mean
+    return bootstrapped(scored, headline)
 
 
 def _gain(heads: Sequence[CalibratedHead], parts: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:

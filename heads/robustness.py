@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from heads.calibration import CalibratedHead
-from heads.entry import BOOTSTRAP_SEED
+from heads.entry import bootstrapped
 from heads.leaderboard import Entry, may_choose, ranked
 from heads.matrix import FeatureMatrix, load_matrix_like
-from heads.metrics import METRICS, Estimate, Interval, Scored, difference, estimate
+from heads.metrics import METRICS, Estimate, Interval, Scored, difference
 from heads.plan import Plan
 from heads.predictions import Predictions
 from heads.registry import PRIOR
@@ -135,7 +135,7 @@ def _fit(sweep: Sweep, entry: Entry, prior: Entry, predictions: Predictions) -> 
 
 
 def _estimate(scored: Scored, metric: str) -> Estimate:
-    return estimate(scored, seed=BOOTSTRAP_SEED, names=[metric])[metric].mean
+    return bootstrapped(scored, metric)
 
 
 def _point(fitted: Fitted, view: str, sweep: Sweep) -> dict[str, Any]:

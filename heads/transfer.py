@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.comparison import gain_words
-from heads.entry import BOOTSTRAP_SEED
+from heads.entry import bootstrapped
 from heads.leaderboard import Entry, Leaderboard
-from heads.metrics import METRICS, Scored, difference, estimate
+from heads.metrics import METRICS, Scored, difference
 from heads.predictions import Predictions
 from heads.registry import PRIOR
 from heads.sweep import Run, Sweep
@@ -112,7 +112,7 @@ def _part(entry: Entry, name: str, scored: Scored, prior: Scored) -> dict[str, A
         return found | {"score": empty, "baseline": None, "difference": empty, "verdict": "no labelled row"}
     if scored.unit.max() == 0:
         scored, prior = (replace(side, unit=np.arange(n_rows)) for side in (scored, prior))
-    mine, base = (estimate(side, seed=BOOTSTRAP_SEED, names=[metric])[metric].mean for side in (scored, prior))
+    mine, base = (bootstrapped(side, metric) for side in (scored, prior))
     gap = difference(mine, base, is_better_higher=METRICS[metric].is_better_higher).interval()
     low, high = gap["low"], gap["high"]
     word = "better than" if low is not None and low > 0 else "worse than" if high is not None and high < 0 else ""
