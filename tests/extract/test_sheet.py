@@ -1,0 +1,54 @@
+"""Pictures for people: what is drawn, and where."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from extract.decode import ImageError
+from extract.sheet import TILE_PX, draw_sheet, row_picture, with_words
+from store import ImageBlock, ImageRef
+
+GREY = np.full((300, 400, 3), 128, np.uint8)
+RED = np.full((40, 80, 3), (255, 0, 0), np.uint8)
+
+
+def saved(folder: Path, name: str, pixels: np.ndarray) -> ImageRef:
+    Image.fromarray(pixels).save(folder / name)
+    return ImageRef(folder / name)
+
+
+def test_a_row_is_shown_converted_and_cropped(tmp_path: Path) -> None:
+    ramp = np.arange(100, 196, dtype=np.uint16).reshape(8, 12)
+    picture = row_picture(ImageBlock("bf", (saved(tmp_path, "a.tif", ramp),), "linear", 2), 0)
+    assert picture.shape == (6, 12, 3) and (picture.min(), picture.max()) == (0, 255)
+
+
+def test_the_parts_of_a_stack_stand_side_by_side(tmp_path: Path) -> None:
+    left = ImageBlock("bf", (saved(tmp_path, "a.png", RED),), "none")
+    right = ImageBlock("fl", (saved(tmp_path, "b.png", RED[..., ::-1].copy()),), "none")
+    picture = row_picture(ImageBlock("both", left.refs, None, parts=(left, right)), 0)
+    assert np.array_equal(picture, np.concatenate([RED, RED[..., ::-1]], axis=1))
+
+
+def test_a_row_without_an_image_says_so() -> None:
+    with pytest.raises(ImageError, match="no image in this row"):
+        row_picture(ImageBlock("bf", (None,), "none"), 0)
+
+
+def test_words_cover_the_corner_and_nothing_else() -> None:
+    drawn = with_words(GREY, ["flat 0.81", "usable"])
+    assert (drawn[0, 0] == 0).all() and (drawn == 255).any()
+    assert (drawn[100:] == 128).all() and (GREY == 128).all()
+
+
+def test_a_sheet_has_a_place_and_a_caption_for_each(tmp_path: Path) -> None:
+    draw_sheet(tmp_path / "new" / "sheet.png", [RED, GREY, RED], ["one", "two\nlines", "x" * 200], columns=2)
+    sheet = np.asarray(Image.open(tmp_path / "new" / "sheet.png"))
+    step = TILE_PX + 8
+    assert sheet.shape[1] == 2 * step + 8
+    assert (sheet[8:88, 8 : 8 + TILE_PX] == [255, 0, 0]).all()  # twice as wide as high, scaled up to fit
+    assert (sheet[8:128, 8 + step : 8 + step + TILE_PX] == 128).all()
+    captions = sheet[8 + TILE_PX : 8 + TILE_PX + 30]
+    assert (captions[:, :step] < 100).any() and (captions[:, step:] < 100).any()
