@@ -120,8 +120,10 @@ def _open(path: Path) -> Image.Image:
 def timm_loader(folder: Path, name: str, n_images: int, batch_size: int) -> Timed:
     """timm's dataset and loader, as its inference script sets them up."""
     import timm
+    from timm.data.readers import add_img_extensions
     from torch.utils.data import Subset
 
+    add_img_extensions(".tif")  # which it can read, but does not look for
     network, config = eager(name)
     dataset: Any = timm.data.create_dataset("", root=str(folder / "files"))
     loader = timm.data.create_loader(
