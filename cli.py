@@ -499,6 +499,16 @@ def save_bundle(sweep: "Sweep", entries: list[dict[str, Any]]) -> str:
     return str(folder)
 
 
+def save_chart(sweep: "Sweep", entries: list[dict[str, Any]]) -> str:
+    """Draw the scores of all tasks beside the dataset, and return the picture's path."""
+    from heads import draw_scores
+
+    chart = Path(os.path.relpath(sweep.dataset.folder / "runs" / "scores.png"))
+    draw_scores(entries, chart)
+    say(f"chart: {chart}")
+    return str(chart)
+
+
 def predict_files(
     folder: Path, source: Path, out: Path, *, store_url: str | None, options: "Options"
 ) -> tuple[int, int]:
@@ -621,7 +631,7 @@ def write_job(
 def run_demo(folder: Path) -> None:
     """Run every command once on the built-in sample, and name the files it wrote."""
     from extract import Options
-    from heads import draw_scores, entries_report
+    from heads import entries_report
     from store import InputError, check_dataset, check_report, open_split
 
     spec = write(SAMPLE, folder)
@@ -635,9 +645,7 @@ def run_demo(folder: Path) -> None:
     sweep = make_sweep(dataset, features)
     entries = run_sweep(sweep)
     show_report(entries_report(entries, evaluate(sweep, entries)))
-    chart, out = folder / "runs" / "scores.png", folder / "predictions.csv"
-    draw_scores(entries, chart)
-    bundle = save_bundle(sweep, entries)
+    chart, bundle, out = save_chart(sweep, entries), save_bundle(sweep, entries), folder / "predictions.csv"
     n_rows, _ = predict_files(Path(bundle), folder / "unlabelled", out, store_url=None, options=Options())
     print(f"wrote {spec}, {folder / 'features.zarr'}, {chart}, {bundle}, {out} ({n_rows} rows)")
     print("next: open the chart; write a dataset.toml for your own images (README); python cli.py --help")
@@ -716,7 +724,7 @@ def heads(
 
     sweep = make_sweep(*place.open(**asdict(seen)), **asdict(tried), folds=folds)
     entries = run_sweep(sweep, final=final, jobs=jobs)
-    document = {"entries": entries, **evaluate(sweep, entries)}
+    document = {"entries": entries, **evaluate(sweep, entries), "chart": save_chart(sweep, entries)}
     if save:
         document["bundle"] = save_bundle(sweep, entries)
     show_result(document, entries_report(entries, document), as_json=as_json)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heads.leaderboard import Entry, ranked
+from heads.leaderboard import NO_FEATURES, Entry, ranked
 from heads.metrics import METRICS
 from heads.registry import PRIOR
 
@@ -152,5 +152,5 @@ def _draw(axes: "Axes", task: str, entries: Sequence[Entry], colours: dict[tuple
 def _label(entry: dict[str, Any]) -> str:
     """Return a bar's name on two short lines."""
     if entry["head"] == PRIOR:
-        return "prior\n(no features)"
+        return f"prior\n{NO_FEATURES}"
     return "\n+ ".join(entry["blocks"])

@@ -16,6 +16,8 @@ Entry = dict[str, Any]
 """A result; its keys are listed in DESIGN.md under "What scripts rely on"."""
 
 SCHEMA_VERSION = 1
+NO_FEATURES = "(no features)"
+"""What the prior's blocks are called."""
 ONE_FOLD = "fold-"  # begins the split of entries that one outer fold was scored for, such as "fold-0"
 
 
@@ -118,7 +120,7 @@ def _row(entry: Entry) -> dict[str, Any]:
     name = entry["headline"]
     return {
         "task": entry["task"],
-        "blocks": " + ".join(entry["blocks"]) or "(no features)",
+        "blocks": " + ".join(entry["blocks"]) or NO_FEATURES,
         "head": entry["head"],
         "metric": name,
         **entry["metrics"][name],

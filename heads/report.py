@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from heads.leaderboard import Entry, best, ranked, table
+from heads.leaderboard import NO_FEATURES, Entry, best, may_choose, ranked, table
 from heads.metrics import HEADLINE
 from heads.registry import PRIOR
 from store import Section
@@ -17,7 +17,7 @@ def entries_report(entries: Iterable[Entry], evaluation: Mapping[str, Any]) -> l
     """Return the leaderboard, one table per task, best first, and under it what the evaluation says in words.
 
     Of the best entry it says how far its probabilities, sets and intervals can be believed. A task of several outputs
-    has another table: each output's score by the best entry.
+    has another table: each output's score by the best entry. Several tasks have a table of all of them at the end.
 
     Args:
         entries: What `Sweep.run` and `Sweep.final` gave.
@@ -30,7 +30,7 @@ def entries_report(entries: Iterable[Entry], evaluation: Mapping[str, Any]) -> l
         if task in chosen and chosen[task].get("outputs"):
             priors = (e for e in entries if (e["task"], e["head"], e["split"]) == (task, PRIOR, chosen[task]["split"]))
             found.append(_outputs_section(chosen[task], next(priors, None)))
-    return found
+    return found if len({entry["task"] for entry in entries}) < 2 else [*found, _overview_section(entries)]
 
 
 def audit_report(document: Mapping[str, Any]) -> list[Section]:
@@ -113,6 +113,22 @@ def _task_section(
     lines += [line["words"] for line in evaluation["group_gap"] if line["task"] == task]
     columns = ["blocks", "head", "scored on", rows[0]["metric"], "against baseline", "seconds"]
     return Section(task, columns, [_entry_cells(row) for row in rows], [*(f"  {line}" for line in lines), ""])
+
+
+def _overview_section(entries: Sequence[Entry]) -> Section:
+    """Return the best score of every block combination, a column per task: what the bar chart shows."""
+    chosen = [entry for entry in ranked(entries) if may_choose(entry)]
+    tasks = {entry["task"]: entry["headline"] for entry in chosen}
+    scores: dict[tuple[str, ...], dict[str, str]] = {}
+    for entry in chosen:
+        score = number(entry["metrics"][entry["headline"]]["value"]) + ("*" if entry["beats_baseline"] else "")
+        scores.setdefault(tuple(entry["blocks"]), {}).setdefault(entry["task"], score)
+    names = sorted(scores, key=lambda blocks: (not blocks, len(blocks), blocks))
+    cells = [
+        [" + ".join(blocks) or NO_FEATURES, *(scores[blocks].get(task, "-") for task in tasks)] for blocks in names
+    ]
+    columns = ["blocks", *(f"{task}\n{metric}" for task, metric in tasks.items())]
+    return Section("All tasks", columns, cells, ["  * better than without features; of several heads the best", ""])
 
 
 def _belief(entry: Entry) -> list[str]:

@@ -167,6 +167,7 @@ def test_heads_find_the_planted_signal_and_say_what_it_is_worth(make_dataset: Ma
     [texture] = [line for line in document["comparisons"] if line["block"] == "image:bf@texture" and line["is_main"]]
     assert texture["beside"] == ["metadata"] and texture["verdict"] == "helps"
     assert [line["random"]["value"] for line in document["group_gap"]] == [1]
+    assert Path(document["chart"]).resolve() == spec.parent / "runs" / "scores.png" and Path(document["chart"]).exists()
     words = run("heads", "--data", spec).stdout
     assert texture["words"] in words and document["group_gap"][0]["words"] in words
 

@@ -65,6 +65,24 @@ def test_a_task_of_several_outputs_shows_each_of_the_best_entry_beside_the_basel
     ]
 
 
+def test_several_tasks_have_a_table_of_all_with_the_best_head_of_each_combination() -> None:
+    image, other = {"blocks": ["image:bf@texture"]}, {"task": "other", "headline": "mae", "kind": "regression"}
+    metrics = {"metrics": {"mae": {"value": 2.5, "low": 2.0, "high": 3.0}}, "baseline": {"mae": 3.0}}
+    found = [entry("prior", 0.5), entry(value=0.8, **image), entry("lightgbm", 0.7, **image), entry(value=0.9)]
+    found += [entry("prior", **other, **metrics), entry(**other, **metrics, **image, beats_baseline=False)]
+    found += [entry(value=0.95, split="test")]  # of held-out rows, so not comparable
+    for one in found:
+        one["conformal"] = {"stated": 0.9}
+    section = entries_report(found, {"comparisons": [], "group_gap": []})[-1]
+    assert (section.title, section.columns) == ("All tasks", ["blocks", "kind\naccuracy", "other\nmae"])
+    assert section.rows == [
+        ["image:bf@texture", "0.800*", "2.500"],
+        ["image:bf@texture + metadata", "0.900*", "-"],
+        ["(no features)", "0.500", "2.500"],
+    ]
+    assert section.lines[0] == "  * better than without features; of several heads the best"
+
+
 def test_a_prior_that_nothing_beats_is_said() -> None:
     [section] = entries_report([entry("prior", 0.5), entry(value=0.4)], {"comparisons": [], "group_gap": []})
     assert section.lines[0] == "  nothing does better than the baseline"
