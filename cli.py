@@ -114,7 +114,10 @@ Precision = Annotated[
     typer.Option("--precision", help="Of the forward pass. Lower is faster, and another feature space."),
 ]
 DType = Annotated[Literal["float32", "float16"], typer.Option("--dtype", help="What the vectors are stored in.")]
-SPACE_NAME = "image:bf@texture as extract names it, image@texture as store ls does, or the start of a fingerprint."
+SPACE_NAME = (
+    "image:bf@texture as extract names it, image@texture or image.log@texture as store ls does, or the start of a "
+    "fingerprint."
+)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 
 

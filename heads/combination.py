@@ -63,10 +63,15 @@ def fused_parts(slices: Mapping[str, slice], blocks: Sequence[str]) -> list[slic
     return [slice(int(start), int(start) + width) for start, width in zip(starts[:-1], alone, strict=True)]
 
 
+def base_block(name: str) -> str:
+    """Return a block's place, of a variant that of its block: ``image:bf`` of ``image:bf.log@texture``."""
+    return name.partition("@")[0].partition(".")[0]
+
+
 def _enumerate(blocks: Sequence[str]) -> list[Combination]:
     places: dict[str, list[str]] = {}
     for name in blocks:
-        places.setdefault(_base(name), []).append(name)
+        places.setdefault(base_block(name), []).append(name)
     chosen = product(*([None, *spaces] for spaces in places.values()))
     every = {tuple(sorted(name for name in choice if name is not None)) for choice in chosen} - {()}
     return [*sorted(every - {tuple(sorted(blocks))}, key=lambda c: (len(c), c)), *_all_together(blocks)]
@@ -104,9 +109,4 @@ def _fits(part: str, name: str) -> bool:
 def _words(name: str) -> set[str]:
     """Return all that a block answers to: its name, its place, its modality, its encoder."""
     place, _, encoder = name.partition("@")
-    return {name, place, _base(name), place.partition(":")[0], encoder.partition("#")[0]} - {""}
-
-
-def _base(name: str) -> str:
-    """Return a block's place, of a variant that of its block: ``image:bf`` of ``image:bf.log@texture``."""
-    return name.partition("@")[0].partition(".")[0]
+    return {name, place, base_block(name), place.partition(":")[0], encoder.partition("#")[0]} - {""}

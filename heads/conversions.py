@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from heads.combination import base_block
 from heads.comparison import compare_entries
 from heads.leaderboard import Entry, may_choose, ranked
 from heads.metrics import METRICS, Scored
@@ -97,7 +98,7 @@ def _family(entry: Entry, variants: Dataset) -> tuple[str, str]:
     [block] = entry["blocks"]
     place, _, encoder = block.partition("@")
     convert = _convert(variants.images[place.removeprefix("image:")])
-    return f"{place.rpartition('.')[0]}@{encoder.partition('#')[0]}", convert
+    return f"{base_block(block)}@{encoder.partition('#')[0]}", convert
 
 
 def _rows(name: str, by_convert: Mapping[str, Entry], default: str, predictions: Predictions) -> list[Row]:

@@ -16,6 +16,7 @@ from heads.predictions import Predictions
 from heads.registry import PRIOR
 from heads.sweep import Sweep
 from store import (
+    Dataset,
     FeatureStore,
     InputError,
     StoreError,
@@ -76,7 +77,7 @@ def disturbed(sweep: Sweep, store: FeatureStore, views: Sequence[str]) -> Iterat
     matrix = sweep.matrix
     hashes = hash_files([*sweep.dataset.images.values()])
     for view in views:
-        dataset = with_variants(sweep.dataset, views=[view])
+        dataset = _seen_under(view, sweep.dataset)
         spaces = {
             name: replace(space, **view_settings(find_block(dataset, name.partition("@")[0])))
             if space.modality == "image"
@@ -84,6 +85,12 @@ def disturbed(sweep: Sweep, store: FeatureStore, views: Sequence[str]) -> Iterat
             for name, space in matrix.spaces.items()
         }
         yield view, load_matrix_like(dataset, store, spaces=spaces, columns=matrix.columns, hashes=hashes)
+
+
+def _seen_under(view: str, dataset: Dataset) -> Dataset:
+    """Return the dataset with its images disturbed, under the names that they have undisturbed."""
+    variants = with_variants(dataset, views=[view])
+    return replace(variants, images=dict(zip(dataset.images, variants.images.values(), strict=True)))
 
 
 def robustness(

@@ -73,8 +73,8 @@ def find_block_space(dataset: Dataset, store: FeatureStore, name: str) -> tuple[
     Args:
         dataset: n rows.
         store: What is stored.
-        name: Its name in the dataset (``image:bf@texture``), its name in the store (``image@texture``) where one block
-            fits it, or the start of its fingerprint.
+        name: Its name in the dataset (``image:bf@texture``), its name in the store (``image.log@texture``) where one
+            block fits it, or the start of its fingerprint.
 
     Raises:
         InputError: None fits, or several; the message names them.
@@ -91,7 +91,7 @@ def find_block_space(dataset: Dataset, store: FeatureStore, name: str) -> tuple[
     listed = ", ".join(f"{full} ({known[full].space.fingerprint[:12]})" for full in fits or known) or "nothing yet"
     if fits:
         raise InputError(f"space {name!r} is {len(fits)} in this dataset: {listed}. Give one of these names")
-    hint = did_you_mean(name, list(known))
+    hint = did_you_mean(name, [*known, *(at.space.name for at in known.values())])
     raise InputError(f"of this dataset the store {store.url} has no space {name!r}.{hint} It holds: {listed}")
 
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from store.space import INFO_BAR, Crop
 from store.units import NM_PER_UNIT, nm_per
-from store.view import check_convert, check_tiles, check_view
+from store.view import PLAINLY, check_convert, check_tiles, check_view
 
 Column = str | int
 """A column's name, or its position counted from 0."""
@@ -44,7 +44,7 @@ class ImageSpec(_Section):
     crops them; tiles and turns are the stack's own."""
     folder: str = "."
     """Where this modality's files lie, relative to the root."""
-    convert: Annotated[str, AfterValidator(check_convert)] = "percentile_stretch"
+    convert: Annotated[str, AfterValidator(check_convert)] = PLAINLY["convert"]
     """How more than 8 bits become 8; 8-bit files pass unchanged."""
     crop_bottom_px: Annotated[Crop, BeforeValidator(_crop)] = 0
     """Rows to cut off below; ``auto`` finds the instrument's info bar in each image."""

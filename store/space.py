@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Final, Literal, Self
 
 from store.errors import StoreError
+from store.view import view_settings, view_words
 
 SCHEMA_VERSION = 1
 
@@ -62,8 +63,10 @@ class FeatureSpace:
 
     @property
     def name(self) -> str:
-        """A short name for people; not unique, the fingerprint is."""
-        return f"{self.modality}@{self.encoder}"
+        """A short name for people, such as ``image.log@texture``; not unique, the fingerprint is."""
+        words = view_words(view_settings(self))
+        words += [self.precision] * (self.precision != "float32") + [f"stored-{self.dtype}"] * (self.dtype != "float32")
+        return f"{'.'.join([self.modality, *words])}@{self.encoder}"
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,7 +1,6 @@
 """Variants of a dataset's image blocks: other conversions, views, tiles and turns of the same files, to compare."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -9,9 +8,10 @@ from typing import Any
 from store.dataset import Dataset, ImageBlock, image_block
 from store.sections import ImageSpec
 from store.spec import DatasetSpec, parse_spec
+from store.view import view_settings, view_words
 
-Variants = dict[str, dict[str, Any]]
-"""By label, the keys of ``[images.NAME]`` that a variant changes."""
+Names = Mapping[str, str]
+"""What a variant of each image block is called."""
 
 
 def with_variants(
@@ -19,9 +19,9 @@ def with_variants(
 ) -> Dataset:
     """Return the dataset with every image block replaced by its variants, which are ordinary blocks.
 
-    One variant keeps the block's name. Several are ``bf.log``, ``bf.fourier``, ``bf.log.jpeg-50``: what differs, with
-    ``-`` for ``+`` and ``:``. A spectrum takes no conversion, so that there is one of it. A stack's conversion and
-    view are those of its parts. File names are read from the first variant.
+    A name says in what a variant differs from its block (`view_words`): ``bf.log``, ``bf.log.jpeg-50.2x2``; one that
+    does not differ keeps the block's name. A spectrum takes no conversion, so that there is one of it. A stack's
+    conversion and view are those of its parts. File names are read from the first variant.
 
     Args:
         dataset: Its spec is changed with it, so that a bundle can be fitted on the variants.
@@ -33,56 +33,64 @@ def with_variants(
         InputError: A word or strength that a spec would not take.
     """
     shared = {key: value for key, value in settings.items() if value is not None}
-    variants = _combine(converts, views)
-    if not shared and list(variants.values()) == [{}]:
+    if not (converts or views or shared):
         return dataset
     if "tiles" in shared or "tile_px" in shared:  # one replaces the other
         shared = {"tiles": None, "tile_px": None} | shared
-    spec = _with_images(dataset.spec, variants, shared)
-    sources = [name for name in dataset.spec.images for _ in variants]
-    made: dict[str, ImageBlock] = {}
-    order = sorted(zip(spec.images, sources, strict=True), key=lambda pair: spec.images[pair[0]].stack is not None)
-    for name, source in order:
-        parts = [made[part] for part in spec.images[name].stack or ()]
-        made[name] = image_block(name, spec.images[name], dataset.images[source].refs, parts)
-    return replace(dataset, spec=spec, images={name: made[name] for name in spec.images})
-
-
-def _combine(converts: Sequence[str], views: Sequence[str]) -> Variants:
-    """Return the variants by label; one alone has the label ``""``."""
-    found: Variants = {}
-    for convert, view in product(dict.fromkeys(converts) or [None], dict.fromkeys(views) or [None]):
-        changed = {key: word for key, word in (("convert", convert), ("view", view)) if word is not None}
-        words = [convert] if convert and len(converts) > 1 and view != "fourier" else []
-        if view and len(views) > 1 and (view != "plain" or not words):
-            words.append(view)
-        found[".".join(words)] = changed
-    return {"": next(iter(found.values()))} if len(found) == 1 else found
-
-
-def _with_images(spec: DatasetSpec, variants: Variants, shared: dict[str, Any]) -> DatasetSpec:
-    values = spec.model_dump(mode="json", exclude_none=True)
-    first = next(iter(variants))
-    values["images"] = {
-        _name(name, label): _changed(image, label, changed, shared)
-        for name, image in spec.images.items()
-        for label, changed in variants.items()
+    seen = [
+        _seen(dataset.spec, {"convert": convert, "view": view}, shared)
+        for convert, view in product(converts or (None,), views or (None,))
+    ]
+    names = [{name: _name(dataset.spec, spec, name) for name in spec.images} for spec in seen]
+    sources = {variants[name]: name for name in dataset.spec.images for variants in names}
+    images = {
+        variants[name]: _renamed(spec.images[name], "stack", variants)
+        for name in dataset.spec.images
+        for spec, variants in zip(seen, names, strict=True)
     }
-    for text in values["texts"].values():
-        if "from_filename" in text:
-            text["from_filename"] = _name(text["from_filename"], first)
-    for column in [*values["metadata"].values(), *values["columns"].values()]:
-        if "image" in column:
-            column["image"] = _name(column["image"], first)
+    made: dict[str, ImageBlock] = {}
+    for name in sorted(images, key=lambda name: images[name].stack is not None):
+        parts = [made[part] for part in images[name].stack or ()]
+        made[name] = image_block(name, images[name], dataset.images[sources[name]].refs, parts)
+    return replace(
+        dataset, spec=_with_images(dataset.spec, images, names[0]), images={name: made[name] for name in images}
+    )
+
+
+def _seen(spec: DatasetSpec, changed: Mapping[str, Any], shared: Mapping[str, Any]) -> DatasetSpec:
+    """Return a checked spec with all its images seen otherwise; a stack's parts are."""
+    values = spec.model_dump(mode="json", exclude_none=True)
+    changed = {key: word for key, word in changed.items() if word is not None}
+    for image in values["images"].values():
+        image.update(shared if "stack" in image else {**changed, **shared})
     return parse_spec(values, "the options")
 
 
-def _changed(image: ImageSpec, label: str, changed: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
-    own = image.model_dump(mode="json", exclude_none=True)
-    if image.stack:
-        return own | {"stack": [_name(part, label) for part in image.stack]} | shared
-    return own | changed | shared
+def _name(before: DatasetSpec, after: DatasetSpec, name: str) -> str:
+    words = [word for part in (*(after.images[name].stack or ()), name) for word in _changes(before, after, part)]
+    return ".".join([name, *dict.fromkeys(words)])
 
 
-def _name(name: str, label: str) -> str:
-    return f"{name}.{re.sub('[^A-Za-z0-9_.-]', '-', label)}" if label else name
+def _changes(before: DatasetSpec, after: DatasetSpec, name: str) -> list[str]:
+    settings = view_settings(after.images[name])
+    if settings["view"] == "fourier":
+        del settings["convert"]
+    return view_words(settings, view_settings(before.images[name]))
+
+
+def _with_images(spec: DatasetSpec, images: Mapping[str, ImageSpec], first: Names) -> DatasetSpec:
+    """Return a spec with other images; what reads file names reads those of the first variant."""
+    sections = {
+        "texts": {name: _renamed(text, "from_filename", first) for name, text in spec.texts.items()},
+        "metadata": {name: _renamed(column, "image", first) for name, column in spec.metadata.items()},
+        "columns": {name: _renamed(column, "image", first) for name, column in spec.columns.items()},
+    }
+    return spec.model_copy(update={"images": dict(images), **sections})
+
+
+def _renamed(section: Any, key: str, names: Names) -> Any:
+    """Return a section whose `key` names image blocks, by what these are called now."""
+    found = getattr(section, key)
+    if found is None:
+        return section
+    return section.model_copy(update={key: names[found] if isinstance(found, str) else tuple(map(names.get, found))})

@@ -15,6 +15,19 @@ PART_FIELDS = ("convert", "crop_bottom_px", "view")
 
 MAX_TILES = 1024
 
+PLAINLY: dict[str, Any] = {
+    "convert": "percentile_stretch",
+    "crop_bottom_px": 0,
+    "view": "plain",
+    "tiles": None,
+    "tile_px": None,
+    "pool": "mean",
+    "turns": "none",
+    "stack": [],
+}
+"""How an image is seen where a spec says nothing; names leave it out."""
+_PREFIXES = {"crop_bottom_px": "crop-", "tile_px": "tile-", "pool": "pool-", "turns": "turns-"}
+
 
 @dataclass(frozen=True)
 class Perturbation:
@@ -149,6 +162,21 @@ def n_tiles(tiles: str) -> tuple[int, int]:
 def view_settings(of: Any) -> dict[str, Any]:
     """Return the `VIEW_FIELDS` of an image block or a feature space, by name."""
     return {name: getattr(of, name) for name in VIEW_FIELDS}
+
+
+def view_words(settings: Mapping[str, Any], usual: Mapping[str, Any] = PLAINLY) -> list[str]:
+    """Return words for what of some `VIEW_FIELDS` is not as usual: ``["log", "blur-2", "2x2", "turns-d4"]``.
+
+    They stand in names, so that ``+`` and ``:`` become ``-``.
+    """
+    changed = [name for name in settings if settings[name] != usual[name] and settings[name] is not None]
+    return [_words(name, settings[name]) for name in changed]
+
+
+def _words(name: str, value: Any) -> str:
+    if name == "stack":
+        value = "-".join(["stack", *("-".join(view_words(part) or ["plain"]) for part in value)])
+    return re.sub("[^A-Za-z0-9_.-]", "-", f"{_PREFIXES.get(name, '')}{value}")
 
 
 def is_one_crop(settings: Mapping[str, Any]) -> bool:

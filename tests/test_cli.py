@@ -345,8 +345,12 @@ def test_variants_of_the_images_are_extracted_swept_saved_and_predicted(make_dat
     spec = make_dataset()
     options = ["--convert", "log", "--convert", "percentile_clip+gamma", "--view", "plain", "--view", "fourier"]
     spaces = run_json("extract", "--data", spec, *options, "--tiles", "1x2", "--turns", "flips")["spaces"]
-    names = ["image:bf.log@texture", "image:bf.fourier@texture", "image:bf.percentile_clip-gamma@texture"]
+    seen = [f"{words}.1x2.turns-flips@texture" for words in ("log", "fourier", "percentile_clip-gamma")]
+    names = [f"image:bf.{words}" for words in seen]
     assert [space["name"] for space in spaces] == names
+    listed = [space["name"] for space in run_json("store", "ls", "--data", spec)["spaces"]]
+    assert listed == sorted(f"image.{words}" for words in seen)
+    assert f"image.{seen[1]} (" in run("store", "info", "image:bf@texture", "--data", spec, code=2).stderr
     assert len({space["fingerprint"] for space in spaces}) == 3 and all(space["embedded"] == 24 for space in spaces)
     more = [*options, "--tiles", "1x2", "--turns", "flips", "--head", "linear", "--save"]
     entries = run_json("heads", "--data", spec, *more)["entries"]
@@ -578,7 +582,7 @@ def test_every_store_command_takes_a_space_by_each_of_its_names(make_dataset: Ma
     assert f"has no space '{wrong}'" in run("store", "info", wrong, "--data", spec, code=2).stderr
     for words in (["info"], ["gc"], ["export"], ["import"]):
         shown = " ".join(run("store", *words, "--help").stdout.split())
-        assert "image:bf@texture as extract names it, image@texture as store ls does" in shown
+        assert "image:bf@texture as extract names it, image@texture or image.log@texture as store ls does" in shown
 
 
 def test_a_mistyped_store_is_not_called_sound(tmp_path: Path) -> None:

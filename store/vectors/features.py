@@ -55,18 +55,23 @@ class FeatureStore:
     def find(self, name: str) -> FeatureSpace:
         """Return a space by its name, as `spaces` or a dataset has it, or by the start of its fingerprint.
 
+        ``image@texture``, and a dataset's ``image:bf@texture``, is also the encoder's only space, however its images
+        are seen; a dataset's ``image:bf.log@texture`` is ``image.log@texture``.
+
         Raises:
             InputError: None fits, or several; the message names them.
         """
         spaces = self.spaces()
-        plain, _, start = re.sub(r":[^@]*@", "@", name).partition("#")  # image:bf@texture#1f00ba12 is image@texture
-        fits = [s for s in spaces if s.name == plain and s.fingerprint.startswith(start)]
+        plain, _, start = name.partition("#")
+        alike = [s for s in spaces if s.fingerprint.startswith(start)]
+        fits = [s for s in alike if s.name == plain] or _fitting_block(plain, alike)
         fits = fits or [s for s in spaces if name and s.fingerprint.startswith(name)]
         if len(fits) == 1:
             return fits[0]
         listed = ", ".join(f"{s.name} ({s.fingerprint[:12]})" for s in fits or spaces) or "none yet"
         if fits:
-            raise InputError(f"space {name!r} is {len(fits)} spaces: {listed}. Give the first letters of a fingerprint")
+            remedy = "Give one of these names, or the first letters of a fingerprint"
+            raise InputError(f"space {name!r} is {len(fits)} spaces: {listed}. {remedy}")
         hint = did_you_mean(name, [s.name for s in spaces])
         raise InputError(f"the store {self.url} has no space {name!r}.{hint} It holds: {listed}")
 
@@ -351,6 +356,16 @@ class FeatureStore:
             return []
         arrays = SpaceArrays(self._files, about["space"])
         return [(about["space"].name, arrays, found) for found in find_damage(arrays)]
+
+
+def _fitting_block(name: str, spaces: Sequence[FeatureSpace]) -> list[FeatureSpace]:
+    """Return the spaces that a name without block, view or conversion may mean."""
+    match = re.fullmatch(r"(image|text)(?::[^.@]*)?(\.[^@]*)?@(.*)", name)
+    if match is None:
+        return []
+    modality, words, encoder = match.groups(default="")
+    fits = [space for space in spaces if (space.modality, space.encoder) == (modality, encoder)]
+    return [space for space in fits if not words or space.name == f"{modality}{words}@{encoder}"]
 
 
 def _gather(arrays: SpaceArrays, rows: NDArray[np.int64], out: NDArray[np.float32]) -> ChunkDamage | None:

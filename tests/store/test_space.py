@@ -52,3 +52,29 @@ def test_another_schema_is_refused() -> None:
         FeatureSpace.from_json(SPACE.to_json().replace('"schema_version":1', '"schema_version":7'))
     with pytest.raises(StoreError, match="unknown or missing fields"):
         FeatureSpace.from_json(SPACE.to_json().replace('"dim"', '"dims"'))
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({}, "image.linear@resnet18"),
+        ({"convert": "percentile_stretch"}, "image@resnet18"),
+        ({"convert": None, "view": "fourier", "tiles": "2x2", "pool": "max"}, "image.fourier.2x2.pool-max@resnet18"),
+        ({"convert": "percentile_clip+gamma", "view": "blur:1.5"}, "image.percentile_clip-gamma.blur-1.5@resnet18"),
+        ({"crop_bottom_px": "auto-1", "tile_px": 64}, "image.linear.crop-auto-1.tile-64@resnet18"),
+        ({"precision": "bfloat16", "dtype": "float16"}, "image.linear.bfloat16.stored-float16@resnet18"),
+        (
+            {
+                "convert": None,
+                "stack": [
+                    {"convert": "percentile_stretch", "crop_bottom_px": 0, "view": "plain"},
+                    {"convert": None, "crop_bottom_px": 0, "view": "fourier"},
+                ],
+            },
+            "image.stack-plain-fourier@resnet18",
+        ),
+        ({"modality": "text", "convert": None}, "text@resnet18"),
+    ],
+)
+def test_a_name_says_what_is_not_as_usual(changed: dict[str, object], name: str) -> None:
+    assert dataclasses.replace(SPACE, **changed).name == name  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from store import Dataset, InputError, load_dataset, view_settings, with_variants
+from store import Dataset, InputError, load_dataset, parse_spec, view_settings, with_variants
 from store.blocks import _fitting_spaces
 from store.space import FeatureSpace
 
@@ -21,10 +21,15 @@ def test_without_options_the_dataset_stays_itself(dataset: Dataset) -> None:
     assert with_variants(dataset) is dataset
 
 
-def test_one_variant_keeps_the_name(dataset: Dataset) -> None:
+def test_a_variant_that_is_the_block_itself_keeps_the_name(dataset: Dataset) -> None:
+    changed = with_variants(dataset, converts=["percentile"], views=["plain"], turns="none")
+    assert changed.images == dataset.images and changed.spec == dataset.spec
+
+
+def test_one_variant_is_named_by_all_that_differs(dataset: Dataset) -> None:
     changed = with_variants(dataset, converts=["percentile"], views=["blur:2.0"], tiles="2x2", turns="d4")
-    block = changed.images["bf"]
-    assert list(changed.images) == ["bf"]
+    [(name, block)] = changed.images.items()
+    assert name == block.name == "bf.blur-2.2x2.turns-d4"
     assert (block.convert, block.view, block.tiles, block.turns) == ("percentile_stretch", "blur:2", "2x2", "d4")
     assert block.refs == dataset.images["bf"].refs and block.keys() == dataset.images["bf"].keys()
 
@@ -33,12 +38,13 @@ def test_one_variant_keeps_the_name(dataset: Dataset) -> None:
     ("converts", "views", "names"),
     [
         (["log", "sqrt"], [], ["bf.log", "bf.sqrt"]),
-        ([], ["plain", "fourier"], ["bf.plain", "bf.fourier"]),
+        ([], ["plain", "fourier"], ["bf", "bf.fourier"]),
         (["log", "percentile_clip+gamma"], ["plain", "fourier"], ["bf.log", "bf.fourier", "bf.percentile_clip-gamma"]),
-        (["log"], ["plain", "jpeg:50"], ["bf.plain", "bf.jpeg-50"]),
-        (["log", "sqrt"], ["jpeg:50"], ["bf.log", "bf.sqrt"]),
+        (["log"], ["plain", "jpeg:50"], ["bf.log", "bf.log.jpeg-50"]),
+        (["log", "percentile"], [], ["bf.log", "bf"]),
+        (["log", "sqrt"], ["jpeg:50"], ["bf.log.jpeg-50", "bf.sqrt.jpeg-50"]),
         (["log", "sqrt"], ["plain", "blur:1.5"], ["bf.log", "bf.log.blur-1.5", "bf.sqrt", "bf.sqrt.blur-1.5"]),
-        (["log", "sqrt"], ["fourier"], ["bf"]),
+        (["log", "sqrt"], ["fourier"], ["bf.fourier"]),
     ],
 )
 def test_names_say_what_differs(dataset: Dataset, converts: list[str], views: list[str], names: list[str]) -> None:
@@ -47,8 +53,9 @@ def test_names_say_what_differs(dataset: Dataset, converts: list[str], views: li
 
 def test_variants_survive_the_spec_of_a_bundle(dataset: Dataset, make_dataset: Make) -> None:
     changed = with_variants(dataset, converts=["log", "sqrt"], tile_px=32)
-    assert changed.spec.texts["name"].from_filename == "bf.log"
-    assert changed.spec.images["bf.sqrt"].tile_px == 32
+    assert changed.spec.texts["name"].from_filename == "bf.log.tile-32"
+    assert changed.spec.images["bf.sqrt.tile-32"].tile_px == 32
+    assert parse_spec(changed.spec.model_dump(mode="json", exclude_none=True), "bundle") == changed.spec
     assert changed.spec.tasks == dataset.spec.tasks
 
 
@@ -60,8 +67,11 @@ def test_every_variant_has_its_own_fingerprint(dataset: Dataset) -> None:
     ]
     made += [with_variants(dataset, tiles="2x2", pool="max"), with_variants(dataset, turns="flips")]
     blocks = [block for changed in made for block in changed.images.values()]
+    names = [block.name for block in blocks]
+    assert len(set(names)) == len(names)
     spaces = [FeatureSpace("image", "x", 2, "0" * 64, **view_settings(block)) for block in blocks]
     assert len(blocks) == 9 + 5 and len({space.fingerprint for space in spaces}) == len(blocks)
+    assert [space.name for space in spaces] == [f"image{name.removeprefix('bf')}@x" for name in names]
     for block, space in zip(blocks, spaces, strict=True):
         assert _fitting_spaces(block, spaces) == [space]
 
@@ -69,10 +79,14 @@ def test_every_variant_has_its_own_fingerprint(dataset: Dataset) -> None:
 def test_stacks_follow_their_parts(make_dataset: Make) -> None:
     dataset = load_dataset(make_dataset(STACK))
     changed = with_variants(dataset, views=["plain", "fourier"], turns="flips")
-    assert list(changed.images) == [f"{name}.{view}" for name in ("bf", "two", "both") for view in ("plain", "fourier")]
-    both = changed.images["both.fourier"]
+    views = ("turns-flips", "fourier.turns-flips")
+    assert list(changed.images) == [f"{name}.{view}" for name in ("bf", "two", "both") for view in views]
+    both = changed.images["both.fourier.turns-flips"]
     assert [part["view"] for part in both.stack] == ["fourier", "fourier"] and both.turns == "flips"
-    assert [part["convert"] for part in changed.images["both.plain"].stack] == ["percentile_stretch", "log"]
+    assert [part["convert"] for part in changed.images["both.turns-flips"].stack] == ["percentile_stretch", "log"]
+    assert list(with_variants(dataset, converts=["log", "sqrt"]).images) == [
+        *("bf.log", "bf.sqrt", "two", "two.sqrt", "both.log", "both.sqrt")
+    ]
 
 
 def test_a_stack_has_a_key_of_its_own(make_dataset: Make) -> None:
@@ -92,5 +106,5 @@ def test_wrong_words_are_refused_as_in_a_spec(dataset: Dataset) -> None:
 
 def test_tiles_of_one_kind_replace_the_other(make_dataset: Make) -> None:
     dataset = with_variants(load_dataset(make_dataset()), tiles="2x2", pool="max")
-    block = with_variants(dataset, tile_px=32).images["bf"]
+    [block] = with_variants(dataset, tile_px=32).images.values()
     assert (block.tiles, block.tile_px, block.pool) == (None, 32, "max")

@@ -15,7 +15,7 @@ from store import FeatureSpace, InputError, StoreError
 from store.vectors.features import FeatureStore
 
 DIM = 6
-SPACE = FeatureSpace("image", "texture", DIM, "v1", {"size_px": 256}, convert="percentile")
+SPACE = FeatureSpace("image", "texture", DIM, "v1", {"size_px": 256}, convert="percentile_stretch")
 
 
 def make_keys(n: int, *, start: int = 0) -> list[str]:
@@ -204,10 +204,29 @@ def test_a_space_is_found_by_name_or_fingerprint(store: FeatureStore) -> None:
         store.write(space, keys, vectors_of(keys))
     assert store.find("image@resnet18").encoder == "resnet18"
     assert store.find(other.fingerprint[:8]) == other
-    with pytest.raises(InputError, match=r"is 2 spaces: .*Give the first letters"):
+    with pytest.raises(InputError, match=r"is 2 spaces: .*or the first letters"):
         store.find("image@texture")
     with pytest.raises(InputError, match="Did you mean 'image@resnet18'"):
         store.find("image@resnet1")
+
+
+def test_spaces_that_are_seen_otherwise_are_found_by_what_differs(store: FeatureStore) -> None:
+    keys = make_keys(1)
+    log, blurred = replace(SPACE, convert="log"), replace(SPACE, convert="log", view="blur:2")
+    store.write(blurred, keys, vectors_of(keys))
+    for name in ("image@texture", "image:bf@texture", "image.log.blur-2@texture", "image:bf.log.blur-2@texture"):
+        assert store.find(name) == blurred
+    for name in ("image.log@texture", "image:bf.log@texture", "text@texture", "image@textures"):
+        with pytest.raises(InputError, match=rf"no space '{name}'.* It holds: image\.log\.blur-2@texture"):
+            store.find(name)
+    for space in (SPACE, log):
+        store.write(space, keys, vectors_of(keys))
+    assert store.find("image@texture") == SPACE
+    assert store.find("image:bf.log@texture") == log
+    with pytest.raises(
+        InputError, match=r"'image:bf@texture' is 3 spaces: image.*image\.log@texture.*Give one of these"
+    ):
+        store.find("image:bf@texture")
 
 
 def test_a_dropped_space_is_gone_and_can_be_written_again(store: FeatureStore, url: Path) -> None:

@@ -17,7 +17,7 @@ from store.vectors import remote
 from store.vectors.remote import RemoteFiles
 
 DIM = 6
-SPACE = FeatureSpace("image", "texture", DIM, "v1", convert="percentile")
+SPACE = FeatureSpace("image", "texture", DIM, "v1", convert="percentile_stretch")
 FOLDER = SPACE.fingerprint[:16]
 
 
