@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from extract import Encoder, Options, SpaceReport
     from finetune import FinetuneSettings
-    from heads import Bundle, Leaderboard, Predictions, Sweep
+    from heads import Bundle, Leaderboard, Predictions, Result, Sweep
     from store import Dataset, FeatureStore, Problem, Section, SlurmJob, Split
 
 ROWS_LEFT_OUT = 3
@@ -406,30 +406,40 @@ def run_sweep(sweep: "Sweep", *, final: bool = False, jobs: int = 1) -> list[dic
     """Fit and score everything, best entries also on the held-out test rows; results go to the leaderboard."""
     if final:
         sweep.held_out_pairs()  # before anything is fitted
-    board, predictions = open_runs(sweep)
+    board, predictions = open_runs(sweep.dataset)
     done = itertools.count(1)
     with progress("fitting heads") as update:
         entries = sweep.run(
             board, predictions=predictions, on_entry=lambda _: update(next(done), sweep.n_entries), n_jobs=jobs
         )
     if final:
-        entries += sweep.final(entries, board)
+        entries += sweep.final(entries, board, predictions=predictions)
     return entries
 
 
-def open_runs(sweep: "Sweep") -> "tuple[Leaderboard, Predictions]":
+def open_runs(dataset: "Dataset") -> "tuple[Leaderboard, Predictions]":
     """Open the leaderboard beside the dataset, and what its entries predicted."""
     from heads import Leaderboard, Predictions
 
-    folder = sweep.dataset.folder / "runs"
+    folder = dataset.folder / "runs"
     return Leaderboard(folder / "leaderboard.jsonl"), Predictions(folder / "predictions")
+
+
+def write_report(dataset: "Dataset", result: "Result", folder: Path) -> dict[str, Any]:
+    """Write the rows, the chart and the sheet of pictures of one result, and return what they say."""
+    from extract import draw_rows
+    from heads import row_captions, write_errors
+
+    document = write_errors(result, dataset, folder)
+    sheet = draw_rows(folder / f"{document['task']}-{document['split']}-sheet.png", dataset, row_captions(document))
+    return document | {"files": document["files"] | ({"sheet": str(sheet)} if sheet else {})}
 
 
 def evaluate(sweep: "Sweep", entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return what the entries say beyond their scores: which blocks help, and what groups give away."""
     from heads import compare_blocks, group_gap
 
-    board, predictions = open_runs(sweep)
+    board, predictions = open_runs(sweep.dataset)
     return {
         "comparisons": compare_blocks(entries, predictions),
         "group_gap": group_gap(sweep, entries, board, predictions),
@@ -480,7 +490,9 @@ def run_finetune(
     with progress("fine-tuning") as update:
         lines = {} if sys.stderr.isatty() else {"each_epoch": say}
         listener = Listener(progress=update, say=say, **lines)
-        return Run(sweep, features, settings, folder, *open_runs(sweep), listener=listener, **how).run(final=final)
+        return Run(sweep, features, settings, folder, *open_runs(sweep.dataset), listener=listener, **how).run(
+            final=final
+        )
 
 
 def merge_duplicates(dataset: "Dataset", duplicates: Sequence[dict[str, Any]]) -> list[list[str]]:
@@ -734,6 +746,28 @@ def heads(
     raise typer.Exit(ROWS_LEFT_OUT if not sweep.matrix.complete.all() else 0)
 
 
+@app.command(epilog="Example: python cli.py report --task morphology")
+def report(
+    data: Data = None,
+    task: Tasks = None,
+    backbone: Backbones = None,
+    blocks: Blocks = None,
+    head: Heads = None,
+    out: Annotated[Path | None, typer.Option("--out", help="A folder. Default: runs/report by the dataset.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show where the best stored result of each task errs, by class or output and row by row; nothing is fitted."""
+    from heads import Stored, Wanted, errors_report
+    from store import load_dataset, open_split
+
+    dataset = load_dataset(find_spec(data))
+    stored = Stored(dataset, open_split(dataset, keep=False), *open_runs(dataset))
+    results, missing = stored.best(task or [], Wanted(backbone or [], blocks or [], head or []))
+    folder = out or run_folder(dataset, "report")
+    reports = [write_report(dataset, result, folder) for result in results]
+    show_result({"reports": reports, "missing": missing}, errors_report(reports, missing), as_json=as_json)
+
+
 @app.command(epilog="Example: python cli.py audit --task morphology")
 @takes_groups
 def audit(
@@ -754,7 +788,7 @@ def audit(
     if merge:
         document["merged"] = merge_duplicates(dataset, document["duplicates"])
         sweep = make_sweep(dataset, features, **what)
-    document["labels"] = audit_labels(sweep, run_sweep(sweep), open_runs(sweep)[1])
+    document["labels"] = audit_labels(sweep, run_sweep(sweep), open_runs(sweep.dataset)[1])
     show_result(document, audit_report(document), as_json=as_json)
 
 
@@ -790,7 +824,7 @@ def transfer(
     held = held_out_values(sweep.dataset, hold_out or [])
     if leave_one_group_out or not held:
         held |= held_out_groups(sweep.dataset)
-    entries = score_transfer(sweep, held, *open_runs(sweep))
+    entries = score_transfer(sweep, held, *open_runs(sweep.dataset))
     show_result({"entries": entries}, transfer_report(entries), as_json=as_json)
 
 
@@ -820,7 +854,7 @@ def robustness(
     options = Options(weights, device=device)
     embed_with(encoders_like(variants, sweep.matrix.spaces, sweep.matrix.provenance, options), variants, features)
     entries = run_sweep(sweep)
-    found = score_robustness(sweep, entries, open_runs(sweep)[1], disturbed(sweep, features, views))
+    found = score_robustness(sweep, entries, open_runs(sweep.dataset)[1], disturbed(sweep, features, views))
     chart = dataset.folder / "runs" / "robustness.png"
     draw_robustness(found, chart)
     say(f"chart: {chart}")
@@ -853,7 +887,7 @@ def conversions(
     encoders = encoders_like(variants, spaces, matrix.provenance, Options(weights, device=device))
     embed_with(encoders, variants, features)
     sweep = each_alone(make_sweep(variants, features, **tried), encoders)
-    rows = compare_conversions(run_sweep(sweep), open_runs(sweep)[1], dataset=dataset, variants=variants)
+    rows = compare_conversions(run_sweep(sweep), open_runs(sweep.dataset)[1], dataset=dataset, variants=variants)
     ranks = mean_ranks(rows)
     show_result({"conversions": rows, "ranks": ranks}, conversions_report(rows, ranks), as_json=as_json)
 

@@ -20,7 +20,7 @@ from extract.resize import prepare_image
 from extract.runner import Place, resolve_device
 from extract.saving import save_backbone, save_language
 from extract.shard import Shard
-from extract.sheet import draw_sheet, row_picture, with_words
+from extract.sheet import draw_rows, draw_sheet, row_picture, with_words
 from extract.total import total_reports
 from extract.view import crop, join_pictures, seen_parts, whole_picture
 from extract.weights import WeightsError, seeded, state_digest
@@ -41,6 +41,7 @@ __all__ = [
     "closing_lines",
     "crop",
     "deep_blocks",
+    "draw_rows",
     "draw_sheet",
     "encoder_from_space",
     "encoders_like",

@@ -1,6 +1,7 @@
 """Pictures for people: an image as it is read, a copy of it with words drawn in, and many on one sheet."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from extract.decode import ImageError, read_image
 from extract.view import crop, join_pictures, seen_parts, whole_picture
-from store import ImageBlock, view_settings
+from store import Dataset, ImageBlock, view_settings
 
 Image8 = NDArray[np.uint8]
 TILE_PX, MARGIN_PX, FONT_PX = 160, 8, 11
@@ -77,6 +78,31 @@ def draw_sheet(path: Path, pictures: Sequence[Image8], captions: Sequence[str], 
             draw.text((left, top + TILE_PX + number * line_px), _cut(line, font), font=font, fill="black")
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
+
+
+def draw_rows(path: Path, dataset: Dataset, captions: Mapping[str, str], *, n: int = 24) -> Path | None:
+    """Write a sheet of rows' images, in the order of `captions`; rows without a readable image are passed over.
+
+    Args:
+        path: A PNG file.
+        dataset: Its first image block that shows a picture, not a spectrum, is drawn.
+        captions: By row id.
+        n: At most so many rows.
+
+    Returns:
+        The path; None where there is nothing to draw.
+    """
+    block = next((block for block in dataset.images.values() if block.view != "fourier"), None)
+    places = {row: place for place, row in enumerate(dataset.ids.tolist())}
+    found: list[tuple[Image8, str]] = []
+    for row, caption in captions.items():
+        if block is not None and len(found) < n:
+            with suppress(ImageError):
+                found.append((row_picture(block, places[row]), caption))
+    if not found:
+        return None
+    draw_sheet(path, *zip(*found, strict=True))
+    return path
 
 
 def _font(size_px: int) -> ImageFont.FreeTypeFont:

@@ -113,7 +113,7 @@ class Run:
         spaces = self._keep(sweep, kept, scored, is_whole=is_whole)
         comparisons = compare_with_heads(tuned, heads, self.predictions)
         if final:
-            heads += sweep.final(heads, self.leaderboard)
+            heads += sweep.final(heads, self.leaderboard, predictions=self.predictions)
             tuned += [self._entry(sweep, task, [kept], held_out=TEST)[0] for task in sweep.task_names]
         return {
             "bundle": str(self.folder),

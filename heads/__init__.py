@@ -10,6 +10,8 @@ from heads.comparison import compare_blocks, compare_entries, gain_words
 from heads.conversions import chosen_conversions, compare_conversions, each_alone, mean_ranks
 from heads.curve import learning_curves
 from heads.entry import versions
+from heads.error_report import errors_report
+from heads.errors import row_captions, write_errors
 from heads.files import write_error
 from heads.gap import group_gap
 from heads.given import Given, calibration_of, given_entry
@@ -34,6 +36,7 @@ from heads.report import (
     transfer_report,
 )
 from heads.robustness import check_plain, disturbed, robustness
+from heads.stored import Result, Stored, Wanted
 from heads.sweep import Sweep, check_names
 from heads.transfer import held_out_groups, held_out_values, transfer
 
@@ -52,7 +55,10 @@ __all__ = [
     "METRICS",
     "MISSING",
     "Predictions",
+    "Result",
+    "Stored",
     "Sweep",
+    "Wanted",
     "audit_labels",
     "audit_leaks",
     "audit_report",
@@ -76,6 +82,7 @@ __all__ = [
     "draw_scores",
     "each_alone",
     "entries_report",
+    "errors_report",
     "features_matrix",
     "fit_bundle",
     "gain_words",
@@ -96,6 +103,7 @@ __all__ = [
     "rebuild_bundle",
     "robustness",
     "robustness_report",
+    "row_captions",
     "standardise",
     "table",
     "target_scale",
@@ -103,6 +111,7 @@ __all__ = [
     "transfer_report",
     "write_document",
     "write_error",
+    "write_errors",
     "versions",
     "write_predictions",
 ]

@@ -1,8 +1,11 @@
-"""Pictures of results: scores per block combination beside the baseline, and scores against disturbance."""
+"""Pictures of results: scores beside the baseline, scores against disturbance, what is taken for what."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from heads.leaderboard import NO_FEATURES, Entry, ranked
 from heads.metrics import METRICS
@@ -11,10 +14,12 @@ from heads.registry import PRIOR
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 # Okabe and Ito 2008, "Color universal design": told apart with any kind of colour vision
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 GREY = "#999999"
+MAX_NUMBERED = 20  # classes of a confusion matrix with numbers in it
 MAX_BARS = 10  # per task; more than that nobody reads
 PANELS_PER_ROW = 3
 
@@ -71,6 +76,78 @@ def draw_robustness(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.suptitle("Scores on disturbed images; dotted: clean, dashed: without features", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
+
+
+def draw_confusion(report: Mapping[str, Any], path: Path) -> None:
+    """Draw which class was taken for which: numbers of rows, coloured by their share of the label's.
+
+    Args:
+        report: What `describe_errors` gave of a classification.
+        path: A PNG file.
+    """
+    classes, counts = report["confusion"]["classes"], np.array(report["confusion"]["counts"])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = min(2.2 + 0.45 * len(classes), 12.0)
+    figure = _figure((side + 0.6, side))
+    axes = figure.subplots()
+    bar = figure.colorbar(axes.imshow(shares, cmap="Blues", vmin=0, vmax=1), ax=axes, shrink=0.8)
+    bar.ax.tick_params(labelsize=8)
+    bar.set_label("share of the label's rows", fontsize=8)
+    if len(classes) <= MAX_NUMBERED:
+        _draw_counts(axes, counts, shares)
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", fontsize=8)
+    axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    _name_axes(axes, "predicted", "label")
+    axes.set_title(_scored_on(report), fontsize=10, loc="left")
+    figure.savefig(path)
+
+
+def draw_scatter(report: Mapping[str, Any], rows: "DataFrame", path: Path) -> None:
+    """Draw predictions against labels, a panel per output; on the line they are equal.
+
+    Args:
+        report: What `describe_errors` gave of a regression.
+        rows: Its rows.
+        path: A PNG file.
+    """
+    outputs = report["outputs"]
+    n_columns = min(PANELS_PER_ROW, len(outputs))
+    n_lines = -(-len(outputs) // n_columns)
+    figure = _figure((3.4 * n_columns, 3.4 * n_lines + 0.3))
+    panels = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
+    for axes, output in zip(panels, outputs, strict=False):
+        _draw_points(axes, output, rows[rows["output"] == output["output"]])
+    for axes in panels[len(outputs) :]:
+        axes.set_axis_off()
+    figure.suptitle(_scored_on(report), fontsize=10)
+    figure.savefig(path)
+
+
+def _draw_counts(axes: "Axes", counts: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
+    for (label, predicted), count in np.ndenumerate(counts):
+        colour = "white" if shares[label, predicted] > 0.5 else "black"
+        axes.text(predicted, label, str(count), ha="center", va="center", color=colour, fontsize=8)
+
+
+def _draw_points(axes: "Axes", output: Mapping[str, Any], rows: "DataFrame") -> None:
+    both = rows[["label", "predicted"]].to_numpy()
+    ends = [both.min(), both.max()]
+    axes.plot(ends, ends, color=GREY, linewidth=1)
+    axes.plot(both[:, 0], both[:, 1], ".", color=COLOURS[0], markersize=4, alpha=0.6)
+    axes.set_aspect("equal", "datalim")
+    unit = f" ({output['unit']})" if output["unit"] else ""
+    axes.set_title(f"{output['output']}{unit}: MAE {output['metrics']['mae']['value']:.3g}", fontsize=9, loc="left")
+    axes.tick_params(labelsize=8)
+    _name_axes(axes, "label", "predicted")
+
+
+def _name_axes(axes: "Axes", x: str, y: str) -> None:
+    axes.set_xlabel(x, fontsize=8)
+    axes.set_ylabel(y, fontsize=8)
+
+
+def _scored_on(report: Mapping[str, Any]) -> str:
+    return f"{report['task']}, {report['split']}  (n = {report['n_rows']})"
 
 
 def _images(one: Mapping[str, Any]) -> str:

@@ -36,6 +36,14 @@ def combinations(blocks: Sequence[str], *, wanted: Sequence[str] = ()) -> list[C
     return kept
 
 
+def is_meant(text: str, combination: Sequence[str]) -> bool:
+    """Say whether ``image+metadata`` names these blocks: each of its parts one of them, and no block is left over."""
+    parts = [part.strip() for part in text.split("+")]
+    return all(any(_fits(part, name) for part in parts) for name in combination) and all(
+        any(_fits(part, name) for name in combination) for part in parts
+    )
+
+
 def fused_columns(slices: Mapping[str, slice], blocks: Sequence[str]) -> NDArray[np.int64]:
     """Return the column numbers of some blocks side by side, ``(d,)``; narrow blocks are repeated.
 
@@ -91,12 +99,7 @@ def _fitting(text: str, blocks: Sequence[str], every: Sequence[Combination]) -> 
             )
     if all(part in blocks for part in parts):
         return [tuple(sorted(set(parts)))]
-    found = [
-        combination
-        for combination in every
-        if all(any(_fits(part, name) for part in parts) for name in combination)
-        and all(any(_fits(part, name) for name in combination) for part in parts)
-    ]
+    found = [combination for combination in every if is_meant(text, combination)]
     if not found:
         raise InputError(f"--blocks {text!r}: these are never tried together; name the blocks in full to force it")
     return found

@@ -99,7 +99,7 @@ def estimate(scored: Scored, *, seed: int, names: Sequence[str] = ()) -> dict[st
     names = names or metric_names(scored.kind)
     ones = np.ones((1, len(scored.y)))
     values = {name: _columns(METRICS[name].score(scored, ones))[0] for name in names}
-    parts = [_score_all(scored, counts, names) for counts in _resamples(scored.unit, seed=seed)]
+    parts = [_score_all(scored, counts, names) for counts in resamples(scored.unit, seed=seed)]
     return {
         name: Estimate(value, np.concatenate([part[name] for part in parts]), scored.weights)
         for name, value in values.items()
@@ -121,7 +121,7 @@ def _score_all(scored: Scored, counts: Floats, names: Sequence[str]) -> dict[str
     return {name: _columns(METRICS[name].score(scored, counts)) for name in names}
 
 
-def _resamples(unit: NDArray[np.int64], *, seed: int) -> Iterator[Floats]:
+def resamples(unit: NDArray[np.int64], *, seed: int) -> Iterator[Floats]:
     """Yield how often each row is drawn, ``(r, m)`` a piece, N_RESAMPLES in all; undefined for a single unit."""
     n_units = int(unit.max()) + 1
     rng = np.random.default_rng(seed)
@@ -140,7 +140,7 @@ def _or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _ratio(above: Floats, below: Floats) -> Floats:
+def ratio(above: Floats, below: Floats) -> Floats:
     """Return above / below, NaN where below is 0 or not a number."""
     out: Floats = np.full(np.broadcast(above, below).shape, np.nan)
     return np.divide(above, below, out=out, where=below > 0)
@@ -148,12 +148,13 @@ def _ratio(above: Floats, below: Floats) -> Floats:
 
 def _mean(counts: Floats, values: Floats) -> Floats:
     total = counts.sum(axis=1)
-    return _ratio(counts @ values, total if values.ndim == 1 else total[:, None])
+    return ratio(counts @ values, total if values.ndim == 1 else total[:, None])
 
 
-def _mean_of_defined(values: Floats) -> Floats:
+def mean_of_defined(values: Floats) -> Floats:
+    """Return the mean over the last axis of what is a number."""
     defined = np.isfinite(values)
-    return _ratio(np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1).astype(np.float64))
+    return ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1).astype(np.float64))
 
 
 def _one_hot(labels: NDArray[np.int64], n_classes: int) -> Floats:
@@ -164,19 +165,20 @@ def _accuracy(scored: Scored, counts: Floats) -> Floats:
     return _mean(counts, (scored.predicted.argmax(axis=1) == scored.y).astype(np.float64))
 
 
-def _true_and_predicted(scored: Scored) -> tuple[Floats, Floats]:
+def true_and_predicted(scored: Scored) -> tuple[Floats, Floats]:
+    """Return the labels and the likeliest classes as indicators, ``(m, c)`` each."""
     n_classes = scored.predicted.shape[1]
     return _one_hot(scored.y, n_classes), _one_hot(scored.predicted.argmax(axis=1), n_classes)  # type: ignore[arg-type]
 
 
 def _balanced_accuracy(scored: Scored, counts: Floats) -> Floats:
-    true, predicted = _true_and_predicted(scored)
-    return _mean_of_defined(_ratio(counts @ (true * predicted), counts @ true))
+    true, predicted = true_and_predicted(scored)
+    return mean_of_defined(ratio(counts @ (true * predicted), counts @ true))
 
 
 def _macro_f1(scored: Scored, counts: Floats) -> Floats:
-    true, predicted = _true_and_predicted(scored)
-    return _mean_of_defined(_ratio(2 * (counts @ (true * predicted)), counts @ (true + predicted)))
+    true, predicted = true_and_predicted(scored)
+    return mean_of_defined(ratio(2 * (counts @ (true * predicted)), counts @ (true + predicted)))
 
 
 def _log_loss(scored: Scored, counts: Floats) -> Floats:
@@ -188,7 +190,7 @@ def _roc_auc(scored: Scored, counts: Floats) -> Floats:
     n_classes = scored.predicted.shape[1]
     one_against_rest = range(1, 2) if n_classes == 2 else range(n_classes)
     areas = [_area(scored.predicted[:, c], scored.y == c, scored.fold, counts) for c in one_against_rest]
-    return _mean_of_defined(np.stack(areas, axis=1))
+    return mean_of_defined(np.stack(areas, axis=1))
 
 
 def _area(score: Floats, positive: NDArray[np.bool_], fold: NDArray[np.int64], counts: Floats) -> Floats:
@@ -207,12 +209,12 @@ def _area(score: Floats, positive: NDArray[np.bool_], fold: NDArray[np.int64], c
     below = np.cumsum(down, axis=1) - down
     below -= below[:, np.repeat(starts, np.diff(np.r_[starts, len(ties)]))]
     pairs = np.add.reduceat(up, starts, axis=1) * np.add.reduceat(down, starts, axis=1)
-    return _ratio((up * (below + down / 2)).sum(axis=1), pairs.sum(axis=1))
+    return ratio((up * (below + down / 2)).sum(axis=1), pairs.sum(axis=1))
 
 
 def _brier(scored: Scored, counts: Floats) -> Floats:
     """Squared distance of the probabilities from the truth, summed over classes (Brier 1950), 0 to 2."""
-    return _mean(counts, ((scored.predicted - _true_and_predicted(scored)[0]) ** 2).sum(axis=1))
+    return _mean(counts, ((scored.predicted - true_and_predicted(scored)[0]) ** 2).sum(axis=1))
 
 
 def _ece(scored: Scored, counts: Floats) -> Floats:
@@ -221,7 +223,7 @@ def _ece(scored: Scored, counts: Floats) -> Floats:
     surplus = (scored.predicted.argmax(axis=1) == scored.y) - confidence
     place = np.clip(np.ceil(confidence * N_ECE_BINS).astype(np.int64) - 1, 0, N_ECE_BINS - 1)
     per_bin = counts @ (_one_hot(place, N_ECE_BINS) * surplus[:, None])
-    return _ratio(np.abs(per_bin).sum(axis=1), counts.sum(axis=1))
+    return ratio(np.abs(per_bin).sum(axis=1), counts.sum(axis=1))
 
 
 def _mae(scored: Scored, counts: Floats) -> Floats:
@@ -235,14 +237,14 @@ def _rmse(scored: Scored, counts: Floats) -> Floats:
 def _r2(scored: Scored, counts: Floats) -> Floats:
     centred = scored.y - scored.y.mean(axis=0)
     spread = _mean(counts, centred**2) - _mean(counts, centred) ** 2
-    return 1 - _ratio(_mean(counts, (scored.predicted - scored.y) ** 2), np.maximum(spread, 0.0))
+    return 1 - ratio(_mean(counts, (scored.predicted - scored.y) ** 2), np.maximum(spread, 0.0))
 
 
 def _mape(scored: Scored, counts: Floats) -> Floats:
     """Mean of |error| / |truth|, a fraction; rows whose truth is 0 have none and stand aside."""
     nonzero = scored.y != 0
     relative = np.abs(scored.predicted - scored.y) / np.where(nonzero, np.abs(scored.y), 1.0)
-    return _ratio(counts @ np.where(nonzero, relative, 0.0), counts @ nonzero.astype(np.float64))
+    return ratio(counts @ np.where(nonzero, relative, 0.0), counts @ nonzero.astype(np.float64))
 
 
 def _median_ae(scored: Scored, counts: Floats) -> Floats:

@@ -131,16 +131,20 @@ class Sweep:
         entries: Iterable[Entry],
         leaderboard: Leaderboard | None = None,
         *,
+        predictions: Predictions | None = None,
         name: str = "test",
         on_entry: OnEntry | None = None,
     ) -> list[Entry]:
         """Score each task's best entry, and the prior, once on a held-out set; fitted on all rows not held out.
 
+        Leaderboard and predictions are used as in `run`.
+
         Raises:
             InputError: There is no such set.
         """
         pairs = self.held_out_pairs(name)
-        run = Run(self, name, {task: self.plan(task, pairs) for task in self.task_names}, leaderboard, None, on_entry)
+        plans = {task: self.plan(task, pairs) for task in self.task_names}
+        run = Run(self, name, plans, leaderboard, predictions, on_entry)
         found = run.entries((), PRIOR, self.task_names)
         for task, entry in best(entries).items():
             found += run.entries(tuple(entry["blocks"]), entry["head"], (task,))

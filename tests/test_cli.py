@@ -611,3 +611,27 @@ def test_final_without_a_test_set_is_refused_before_anything_is_fitted(tmp_path:
     assert result.exit_code == 2
     assert "no row is held out as 'test'" in result.stderr
     assert not (tmp_path / "tem" / "runs" / "leaderboard.jsonl").exists()
+
+
+def test_report_shows_where_the_best_results_err(make_dataset: Make, tmp_path: Path) -> None:
+    spec = make_dataset('[tasks.size]\ncolumn = "size"\n[texts.note]\ncolumn = "note"\n')
+    assert "run heads or finetune with --task kind first" in run("report", "--data", spec, code=2).stderr
+    run("extract", "--data", spec)
+    run("heads", "--data", spec, "--head", "linear", "--blocks", "metadata")  # the magnification says little
+    found = run_json("report", "--data", spec)
+    kind, size = found["reports"]
+    assert (kind["task"], kind["split"], kind["n_rows"], found["missing"]) == ("kind", "cv", 24, {})
+    rows = pd.read_csv(spec.parent / "runs/report/kind-cv.csv")
+    assert list(rows["id"]) == [f"r{i:02d}" for i in range(24)] and rows["is_wrong"].sum() == kind["n_wrong"] > 0
+    counts = np.array(kind["confusion"]["counts"])
+    assert (rows["label"] != rows["predicted"]).sum() == counts.sum() - np.trace(counts) == len(kind["wrong"])
+    assert kind["metrics"]["accuracy"]["value"] == pytest.approx(1 - rows["is_wrong"].mean())
+    assert rows["text_note"][0] == "a striped one" and set(size["outputs"][0]["metrics"]) >= {"mae", "mape", "r2"}
+    far = pd.read_csv(size["files"]["rows"])
+    assert far["error"].abs().max() == pytest.approx(abs(size["farthest"][0]["error"]))
+    for files in (kind["files"], size["files"]):
+        assert all(Path(files[name]).read_bytes().startswith(b"\x89PNG") for name in ("chart", "sheet"))
+    words = run("report", "--data", spec, "--task", "kind", "--out", tmp_path / "here").stdout
+    assert "kind, 24 rows of cv: metadata, linear" in words and "weighted mean" in words
+    assert (tmp_path / "here" / "kind-cv-confusion.png").exists()
+    assert "there is no result as asked for" in run("report", "--data", spec, "--head", "lightgbm", code=2).stderr

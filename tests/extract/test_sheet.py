@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from extract.decode import ImageError
-from extract.sheet import TILE_PX, draw_sheet, row_picture, with_words
+from extract.sheet import TILE_PX, draw_rows, draw_sheet, row_picture, with_words
 from store import ImageBlock, ImageRef
+from tests.heads.made import classes, dataset
 
 GREY = np.full((300, 400, 3), 128, np.uint8)
 RED = np.full((40, 80, 3), (255, 0, 0), np.uint8)
@@ -52,3 +53,23 @@ def test_a_sheet_has_a_place_and_a_caption_for_each(tmp_path: Path) -> None:
     assert (sheet[8:128, 8 + step : 8 + step + TILE_PX] == 128).all()
     captions = sheet[8 + TILE_PX : 8 + TILE_PX + 30]
     assert (captions[:, :step] < 100).any() and (captions[:, step:] < 100).any()
+
+
+def test_rows_are_drawn_in_the_order_of_their_captions_and_unreadable_ones_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_text("no image")
+    refs = (saved(tmp_path, "a.png", RED), ImageRef(tmp_path / "broken.png"), None, saved(tmp_path, "b.png", GREY))
+    spectrum = ImageBlock("fourier", refs, None, view="fourier")
+    data = dataset(classes([0, 1, 0, 1]), n=4, images={"fourier": spectrum, "bf": ImageBlock("bf", refs, "none")})
+    captions = {f"r{i:03d}": "x" for i in (3, 1, 2, 0)}
+    assert draw_rows(tmp_path / "sheet.png", data, captions) == tmp_path / "sheet.png"
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape[1] == 2 * (TILE_PX + 8) + 8
+    assert (sheet[20, 20] == 128).all() and (sheet[20, TILE_PX + 28] == [255, 0, 0]).all()
+    draw_rows(tmp_path / "one.png", data, captions, n=1)
+    with Image.open(tmp_path / "one.png") as one:
+        assert one.width == TILE_PX + 16
+
+
+def test_without_a_readable_picture_there_is_no_sheet(tmp_path: Path) -> None:
+    data = dataset(classes([0, 1]), n=2, images={"bf": ImageBlock("bf", (None, None), "none")})
+    assert draw_rows(tmp_path / "sheet.png", data, {"r000": "x"}) is None and not (tmp_path / "sheet.png").exists()

@@ -1,0 +1,165 @@
+"""Results that are there already: entries of the leaderboard with what they predicted, for the dataset as it is."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heads.combination import is_meant
+from heads.leaderboard import ONE_FOLD, Entry, Leaderboard, may_choose, ranked
+from heads.metrics import Scored
+from heads.predictions import Predictions
+from heads.registry import PRIOR
+from heads.sweep import check_names
+from store import Dataset, InputError, Split
+
+TEST = "test"
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which entries may be chosen; all of them by default.
+
+    Attributes:
+        backbones: Encoders; an entry reads no other.
+        blocks: Combinations such as ``image+metadata``.
+        heads: Names of heads, ``finetune`` among them.
+    """
+
+    backbones: Sequence[str] = ()
+    blocks: Sequence[str] = ()
+    heads: Sequence[str] = ()
+
+    def allows(self, entry: Entry) -> bool:
+        """Say whether an entry is meant."""
+        encoders = {block.partition("@")[2].partition("#")[0] for block in entry["blocks"]} - {""}
+        return (
+            (not self.heads or entry["head"] in self.heads)
+            and (not self.backbones or encoders <= set(self.backbones))
+            and (not self.blocks or any(is_meant(text, entry["blocks"]) for text in self.blocks))
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """An entry, and what it predicted.
+
+    Attributes:
+        entry: From the leaderboard.
+        scored: Its rows, in the order of the dataset.
+        prior: The entry of the baseline on the same rows, if it is there.
+    """
+
+    entry: Entry
+    scored: Scored
+    prior: Entry | None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The results beside a dataset; nothing is fitted here."""
+
+    dataset: Dataset
+    split: Split
+    leaderboard: Leaderboard
+    predictions: Predictions
+
+    @cached_property
+    def entries(self) -> Sequence[Entry]:
+        """Entries of this split, oldest first; of an entry that was written twice the newest, at its first place."""
+        known = self.leaderboard.known().values()
+        return [entry for entry in known if entry["split_fingerprint"] == self.split.fingerprint]
+
+    def best(self, tasks: Sequence[str], wanted: Wanted) -> tuple[list[Result], dict[str, str]]:
+        """Return the best entry of each task, followed by the same on the test rows where they were scored.
+
+        An entry that scores one fold alone is chosen only where no other is.
+
+        Args:
+            tasks: Names; all by default.
+            wanted: What may be chosen.
+
+        Returns:
+            Results, and for tasks without one the reason.
+
+        Raises:
+            InputError: No task has a result, or there is no such task.
+        """
+        check_names("task", tasks, self.dataset.tasks)
+        found: list[Result] = []
+        missing: dict[str, str] = {}
+        for task in tasks or self.dataset.tasks:
+            mine = [entry for entry in self.entries if entry["task"] == task]
+            result = next(self._fitting(_by_rank(e for e in mine if wanted.allows(e))), None)
+            if result is None:
+                missing[task] = self._reason(task, mine)
+            else:
+                found += [result, *self._fitting(_final(result.entry, mine))]
+        if not found:
+            raise InputError(next(iter(missing.values()), "the dataset has no task: add [tasks.NAME] to dataset.toml"))
+        return found, missing
+
+    def _fitting(self, entries: Iterable[Entry]) -> Iterator[Result]:
+        for entry in entries:
+            scored = self.predictions.find(entry["identity"])
+            if scored is not None and self._fits(entry, scored):
+                yield Result(entry, scored.take(np.argsort(scored.row)), self._prior(entry))
+
+    def _fits(self, entry: Entry, scored: Scored) -> bool:
+        """Say whether an entry is of these rows, all of them, and of these labels."""
+        task = self.dataset.tasks[entry["task"]]
+        expected = np.flatnonzero(self._has_role(entry["split"]) & task.labelled)
+        return (
+            scored.kind == task.kind
+            and scored.predicted.shape[1] == (len(task.classes) or len(task.columns))
+            and bool(np.isin(scored.row, expected).all())
+            and len(scored.row) >= len(expected) - entry["n_left_out"]
+            and np.array_equal(task.y[scored.row], scored.y)
+        )
+
+    def _has_role(self, name: str) -> NDArray[np.bool_]:
+        """Return which rows an entry's ``split`` means, bool ``(n,)``."""
+        roles = [self.split.roles[row] for row in self.dataset.ids.tolist()]
+        fold = name.removeprefix(ONE_FOLD)
+        return np.array([role.isdecimal() if name == "cv" else role == fold for role in roles], dtype=bool)
+
+    def _prior(self, entry: Entry) -> Entry | None:
+        """Return the newest entry of the prior that has the scores which the entry names as its baseline."""
+        for other in reversed(self.entries):
+            is_same = other["head"] == PRIOR and all(other[key] == entry[key] for key in ("task", "split"))
+            if is_same and _values(other) == entry["baseline"]:
+                return other
+        return None
+
+    def _reason(self, task: str, mine: Sequence[Entry]) -> str:
+        there = dict.fromkeys(f"{e['head']} on {' + '.join(e['blocks'])}" for e in _by_rank(mine))
+        names = ", ".join(list(there)[:SHOWN]) + (", …" if len(there) > SHOWN else "")
+        why = f"of these rows and labels among {names}" if names else f"in {self.leaderboard.path}"
+        return f"task {task!r}: there is no result as asked for {why}; run heads or finetune with --task {task} first"
+
+
+def _values(entry: Entry) -> Mapping[str, float | None]:
+    return {name: found["value"] for name, found in entry["metrics"].items()}
+
+
+def _by_rank(entries: Iterable[Entry]) -> list[Entry]:
+    """Return entries that may be chosen, best first; those of one fold last."""
+    some = ranked(entry for entry in entries if entry["head"] != PRIOR and may_choose(entry))
+    return sorted(some, key=lambda entry: entry["split"].startswith(ONE_FOLD))
+
+
+def _final(entry: Entry, entries: Sequence[Entry]) -> Iterator[Entry]:
+    """Yield the entry of the same model, fitted once more, on the test rows.
+
+    It is the next one of the same head, blocks and seed; a model of other settings in between ends the search.
+    """
+    place = next(i for i, other in enumerate(entries) if other is entry)
+    for other in entries[place + 1 :]:
+        if all(other[key] == entry[key] for key in ("head", "blocks", "seed")):
+            if other["split"] == TEST:
+                yield other
+            if other["split"] in (TEST, entry["split"]):
+                return
