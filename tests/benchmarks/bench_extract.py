@@ -340,6 +340,8 @@ def main() -> None:
     parser.add_argument("--encoder", nargs="+", default=list(ENCODERS))
     parser.add_argument("--format", nargs="+", choices=list(FORMATS), default=list(FORMATS))
     options = parser.parse_args()
+    if options.images <= 32:
+        parser.error(f"--images {options.images}: expected more than 32, since a loop's first batch does not count")
     contestants = Contestants()
     with tempfile.TemporaryDirectory() as temporary:
         for kind in options.format:
