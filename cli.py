@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pandas import DataFrame
 
-    from extract import Encoder, Options, SpaceReport
+    from extract import Encoder, Looks, Options, SpaceReport
     from finetune import FinetuneSettings
     from heads import Bundle, Leaderboard, Predictions, Result, Sweep
     from store import Dataset, FeatureStore, Problem, Section, SlurmJob, Split
@@ -617,6 +617,23 @@ def check_rows(problems: "Sequence[Problem]", unreadable: Sequence[tuple[str, st
     return rows
 
 
+def draw_exploration(dataset: "Dataset", looks: "Looks", found: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Draw the pictures of `explore` that there is something for, and return their files by name."""
+    from extract import draw_examples
+    from heads import draw_distributions, draw_intensity, write_error
+
+    files = {name: folder / f"{name}.png" for name in ("classes", "intensity", "examples")}
+    try:
+        drawn = (
+            draw_distributions(found, files["classes"]),
+            draw_intensity(found["images"], files["intensity"]),
+            draw_examples(dataset, looks, files["examples"]),
+        )
+    except OSError as error:
+        raise write_error(folder, error) from None
+    return {name: str(file) for (name, file), is_there in zip(files.items(), drawn, strict=True) if is_there}
+
+
 def parse_words(command: str, words: Sequence[str]) -> dict[str, Any]:
     """Return what a command would make of these words; what it would not take, it refuses here."""
     group: Any = typer.main.get_command(app)
@@ -690,6 +707,31 @@ def check(data: Data = None, as_json: Json = False) -> None:
     document = {"rows": dataset.n_rows, "problems": problems}
     show_result(document, check_report(dataset, problems), as_json=as_json)
     raise typer.Exit(ROWS_LEFT_OUT if unreadable else 0)
+
+
+@app.command(epilog="Example: python cli.py explore --data tem/dataset.toml")
+def explore(
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A folder for the pictures. Default: runs/explore by the dataset.")
+    ] = None,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Images are read of so many rows at most.")] = 2000,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Report on labels, metadata and pixels before any model, as tables and as pictures."""
+    from extract import describe_images, images_report, look_at_images
+    from store import distribution_report, distributions, load_dataset, open_split
+
+    dataset = load_dataset(find_spec(data))
+    found = distributions(dataset, open_split(dataset, seed=seed, keep=False))
+    with progress("reading images") as update:
+        looks = look_at_images(dataset, n_rows=rows, seed=seed, progress=update)
+    document = found | describe_images(dataset, looks)
+    document["pictures"] = draw_exploration(dataset, looks, document, out or run_folder(dataset, "explore"))
+    show_result(document, [*distribution_report(found), *images_report(document)], as_json=as_json)
+    say(f"pictures: {', '.join(document['pictures'].values()) or 'none'}")
+    raise typer.Exit(ROWS_LEFT_OUT if document["unreadable"] else 0)
 
 
 @app.command(epilog="Example: python cli.py extract --backbone efficientnet_b0")

@@ -13,9 +13,10 @@ from extract.encoder import (
     make_encoders,
     modality_of,
 )
+from extract.explore import Looks, describe_images, draw_examples, look_at_images
 from extract.language import Language, TextEncoder, language_module, load_language, pool_tokens, text_space
 from extract.pipeline import SpaceReport, extract_features, probe_images
-from extract.report import closing_lines, spaces_report
+from extract.report import closing_lines, images_report, spaces_report
 from extract.resize import prepare_image
 from extract.runner import Place, resolve_device
 from extract.saving import save_backbone, save_language
@@ -32,6 +33,7 @@ __all__ = [
     "ImageEncoder",
     "ImageError",
     "Language",
+    "Looks",
     "Options",
     "Place",
     "Shard",
@@ -41,16 +43,20 @@ __all__ = [
     "closing_lines",
     "crop",
     "deep_blocks",
+    "describe_images",
+    "draw_examples",
     "draw_rows",
     "draw_sheet",
     "encoder_from_space",
     "encoders_like",
     "extract_features",
     "image_space",
+    "images_report",
     "join_pictures",
     "language_module",
     "load_backbone",
     "load_language",
+    "look_at_images",
     "make_encoder",
     "make_encoders",
     "modality_of",

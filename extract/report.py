@@ -1,10 +1,22 @@
-"""What an extraction did, for people."""
+"""What an extraction did, and what pictures are like, for people."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from extract.pipeline import SpaceReport
 from store import Section
 
+SHOWN_SIZES = 2
+MEASURES = {"mean": "brightness's variance", "spread": "contrast's variance"}
+SHARES = {
+    "of_label": "goes with the label",
+    "of_label_within_groups": "within groups",
+    "of_group": "goes with the group",
+}
+BRIGHTNESS_LINES = (
+    "a large share: one number per picture tells much of the label, and a model may read the lamp alone",
+)
+GROUP_LINES = ("little of it left within groups: it is the groups that differ",)
 SHOWN = 20  # rows without a vector; --json names them all
 
 
@@ -28,3 +40,67 @@ def closing_lines(report: SpaceReport) -> list[str]:
     failures = [f"  row '{row}': {reason}" for row, reason in report.failures[:SHOWN]]
     n_more = len(report.failures) - SHOWN
     return [closing, *failures, *([f"  and {n_more} more; --json names them all"] if n_more > 0 else [])]
+
+
+def images_report(found: Mapping[str, Any]) -> list[Section]:
+    """Return what the files of each image block are like, their intensity by class, and what brightness tells.
+
+    Args:
+        found: What `describe_images` gave.
+    """
+    if not found["images"]:
+        return [Section(lines=["no images: nothing is said about pixels, and no pictures of them are drawn"])]
+    failed = [f"  row '{one['id']}', image '{one['block']}': {one['reason']}" for one in found["unreadable"]]
+    n_more = len(failed) - SHOWN
+    failed = failed[:SHOWN] + ([f"  and {n_more} more; --json names them all"] if n_more > 0 else [])
+    columns = ["image", "rows", "read", "unreadable", "size px", "depth", "values"]
+    read = [one for one in found["images"] if one["n_read"]]
+    lines = [*_sample_lines(found), *failed, ""]
+    files = Section("Images", columns, [_file_cells(one) for one in found["images"]], lines)
+    return [files, *(_intensity_section(one) for one in read if one["intensity"]), *_brightness_sections(read)]
+
+
+def _sample_lines(found: Mapping[str, Any]) -> list[str]:
+    n_rows = max(one["n_rows"] for one in found["images"])
+    words = (
+        f"read: the images of {found['looked_at']} rows, drawn at random with some of each class; --rows N reads more"
+    )
+    return [f"{words}, check all"] if found["looked_at"] < n_rows else []
+
+
+def _file_cells(one: Mapping[str, Any]) -> list[str]:
+    counts = [one["block"], str(one["n_rows"]), str(one["n_read"]), str(one["n_unreadable"])]
+    if not one["n_read"]:
+        return [*counts, "-", "-", "-"]
+    sizes = [f"{size['width_px']} x {size['height_px']}" for size in one["sizes"][:SHOWN_SIZES]]
+    more = f" and {one['n_sizes'] - len(sizes)} more" if one["n_sizes"] > len(sizes) else ""
+    return [*counts, ", ".join(sizes) + more, ", ".join(one["depths"]), f"{one['low']:.4g} to {one['high']:.4g}"]
+
+
+def _intensity_section(one: Mapping[str, Any]) -> Section:
+    """Return mean and deviation, over a class's pictures, of their brightness and their contrast."""
+    cells = [
+        [row["task"], row["class"], str(row["n_images"]), *(_with_deviation(row[name]) for name in ("mean", "spread"))]
+        for row in one["intensity"]
+    ]
+    columns = ["task", "class", "images", "brightness (mean of the pixels)", "contrast (their spread)"]
+    return Section(f"Intensity of {one['block']}", columns, cells)
+
+
+def _brightness_sections(read: Iterable[Mapping[str, Any]]) -> list[Section]:
+    shown = [(one["block"], row) for one in read for row in one["brightness"]]
+    names = [name for name in SHARES if any(row[name] is not None for _, row in shown)]
+    cells = [
+        [block, row["task"], MEASURES[row["measure"]], *(_share(row[name]) for name in names)] for block, row in shown
+    ]
+    columns = ["image", "task", "share of", *(SHARES[name] for name in names)]
+    lines = [*BRIGHTNESS_LINES, *(GROUP_LINES if "of_group" in names else ())]
+    return [Section("What brightness alone tells", columns, cells, lines)] if names else []
+
+
+def _with_deviation(value: Mapping[str, float]) -> str:
+    return f"{value['mean']:.4g} ± {value['std']:.3g}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"

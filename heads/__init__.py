@@ -9,6 +9,7 @@ from heads.chart import draw_robustness, draw_scores
 from heads.comparison import compare_blocks, compare_entries, gain_words
 from heads.conversions import chosen_conversions, compare_conversions, each_alone, mean_ranks
 from heads.curve import learning_curves
+from heads.distribution import draw_distributions, draw_intensity
 from heads.entry import versions
 from heads.error_report import errors_report
 from heads.errors import row_captions, write_errors
@@ -78,6 +79,8 @@ __all__ = [
     "curve_report",
     "describe_bundle",
     "disturbed",
+    "draw_distributions",
+    "draw_intensity",
     "draw_robustness",
     "draw_scores",
     "each_alone",

@@ -43,7 +43,7 @@ def draw_scores(entries: Iterable[Entry], path: Path) -> None:
     n_columns = min(PANELS_PER_ROW, len(bars))
     n_lines = -(-len(bars) // n_columns)
     height = max(len(found) for found in bars.values())
-    figure = _figure((4.6 * n_columns, n_lines * (1.2 + 0.42 * height)))
+    figure = make_figure((4.6 * n_columns, n_lines * (1.2 + 0.42 * height)))
     panels = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
     for axes, (task, found) in zip(panels, bars.items(), strict=False):
         _draw(axes, task, found, colours)
@@ -64,7 +64,7 @@ def draw_robustness(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     tasks = list(dict.fromkeys(one["task"] for one in found))
     kinds = list(dict.fromkeys(point["perturbation"] for one in found for point in one["points"]))
     colours = {images: COLOURS[i % len(COLOURS)] for i, images in enumerate(dict.fromkeys(map(_images, found)))}
-    figure = _figure((2.6 * len(kinds) + 1.0, 2.5 * len(tasks) + 0.5 + 0.18 * len(colours)))
+    figure = make_figure((2.6 * len(kinds) + 1.0, 2.5 * len(tasks) + 0.5 + 0.18 * len(colours)))
     panels = figure.subplots(len(tasks), len(kinds), squeeze=False, sharey="row")
     for line, task in zip(panels, tasks, strict=True):
         here = [one for one in found if one["task"] == task]
@@ -88,7 +88,7 @@ def draw_confusion(report: Mapping[str, Any], path: Path) -> None:
     classes, counts = report["confusion"]["classes"], np.array(report["confusion"]["counts"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(2.2 + 0.45 * len(classes), 12.0)
-    figure = _figure((side + 0.6, side))
+    figure = make_figure((side + 0.6, side))
     axes = figure.subplots()
     bar = figure.colorbar(axes.imshow(shares, cmap="Blues", vmin=0, vmax=1), ax=axes, shrink=0.8)
     bar.ax.tick_params(labelsize=8)
@@ -113,7 +113,7 @@ def draw_scatter(report: Mapping[str, Any], rows: "DataFrame", path: Path) -> No
     outputs = report["outputs"]
     n_columns = min(PANELS_PER_ROW, len(outputs))
     n_lines = -(-len(outputs) // n_columns)
-    figure = _figure((3.4 * n_columns, 3.4 * n_lines + 0.3))
+    figure = make_figure((3.4 * n_columns, 3.4 * n_lines + 0.3))
     panels = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
     for axes, output in zip(panels, outputs, strict=False):
         _draw_points(axes, output, rows[rows["output"] == output["output"]])
@@ -177,7 +177,7 @@ def _numbers(scores: Sequence[Mapping[str, float | None]], name: str) -> list[fl
     return [float("nan") if (value := score[name]) is None else value for score in scores]
 
 
-def _figure(size_inches: tuple[float, float]) -> "Figure":
+def make_figure(size_inches: tuple[float, float]) -> "Figure":
     """Return a figure that needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

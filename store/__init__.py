@@ -5,6 +5,7 @@ from store.check import PROBLEMS, Problem, check_dataset
 from store.column import read_column
 from store.counts import summary
 from store.dataset import Dataset, Hashes, ImageBlock, ImageRef, MetadataColumn, TextBlock, hash_files
+from store.distribution import Stratum, distributions, strata
 from store.errors import InputError, StoreError, did_you_mean
 from store.exchange import export_block, import_vectors
 from store.folds import inner_folds
@@ -12,7 +13,7 @@ from store.keys import file_key, text_key
 from store.merging import merge_groups
 from store.problems import spec_problems
 from store.reader import load_dataset, prediction_dataset
-from store.report import check_report
+from store.report import check_report, distribution_report
 from store.samples import SAMPLES, write_sample
 from store.section import Section
 from store.slurm import SlurmJob, array_words, batch_script, submit_script, write_script
@@ -21,6 +22,7 @@ from store.spec import DatasetSpec, parse_spec
 from store.split import Split, is_fitting, make_split, open_split, remake_split
 from store.subset import draw_subset
 from store.task import Task
+from store.threads import in_threads
 from store.variants import with_variants
 from store.vectors.features import FeatureStore
 from store.view import (
@@ -56,6 +58,7 @@ __all__ = [
     "SlurmJob",
     "Split",
     "StoreError",
+    "Stratum",
     "Task",
     "TextBlock",
     "array_words",
@@ -66,12 +69,15 @@ __all__ = [
     "check_report",
     "check_view",
     "did_you_mean",
+    "distribution_report",
+    "distributions",
     "draw_subset",
     "export_block",
     "file_key",
     "find_block",
     "hash_files",
     "import_vectors",
+    "in_threads",
     "inner_folds",
     "is_fitting",
     "is_one_crop",
@@ -87,6 +93,7 @@ __all__ = [
     "read_column",
     "remake_split",
     "spec_problems",
+    "strata",
     "submit_script",
     "summary",
     "text_key",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from store.dataset import Dataset, MetadataColumn, hash_files
+from store.dataset import Dataset, hash_files
 from store.split import Split, is_fitting
 from store.task import Task
 
@@ -164,7 +164,7 @@ def constant_tasks(facts: Facts) -> Iterator[str]:
 def constant_metadata(facts: Facts) -> Iterator[str]:
     """Metadata columns with at most one value."""
     for name, column in facts.dataset.metadata.items():
-        values = set(column.values[~_is_missing(column)].tolist())
+        values = set(column.values[~column.is_missing].tolist())
         if len(values) < 2:
             yield f"metadata {name!r}: " + (f"always {next(iter(values))}" if values else "no value at all")
 
@@ -172,7 +172,7 @@ def constant_metadata(facts: Facts) -> Iterator[str]:
 def missing_metadata(facts: Facts) -> Iterator[str]:
     """Metadata columns with empty cells."""
     for name, column in facts.dataset.metadata.items():
-        if len(rows := np.flatnonzero(_is_missing(column))):
+        if len(rows := np.flatnonzero(column.is_missing)):
             yield f"metadata {name!r}: {len(rows)} of {len(facts.ids)} rows ({facts.names(rows.tolist())})"
 
 
@@ -270,11 +270,6 @@ def _label(task: Task, row: int) -> str:
 
 def _word(task: Task, value: Any) -> str:
     return task.classes[int(value)] if task.kind == "classification" else f"{value:.15g}"
-
-
-def _is_missing(column: MetadataColumn) -> NDArray[np.bool_]:
-    numeric = column.kind == "numeric"
-    return np.array([np.isnan(value) if numeric else value is None for value in column.values], dtype=bool)
 
 
 def _sides(facts: Facts, rows: Sequence[int]) -> str:

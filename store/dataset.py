@@ -126,6 +126,12 @@ class MetadataColumn:
     transform: Literal["none", "log"] = "none"
     monotone: Literal["none", "increasing", "decreasing"] = "none"
 
+    @property
+    def is_missing(self) -> NDArray[np.bool_]:
+        """bool ``(n,)``: rows whose cell is empty."""
+        numeric = self.kind == "numeric"
+        return np.array([np.isnan(value) if numeric else value is None for value in self.values], dtype=bool)
+
 
 @dataclass(frozen=True)
 class Dataset:

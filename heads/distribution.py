@@ -1,0 +1,131 @@
+"""Pictures of a dataset before any model: its labels, and the intensities of its images by class."""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heads.chart import COLOURS, PANELS_PER_ROW, make_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_CLASSES = 12  # in one panel, the most frequent ones
+INCHES_PER_CLASS = 0.3
+LEAST_SHARE = 1e-4  # of pixels; a dark ground leaves little to what is looked at
+
+
+def draw_distributions(found: Mapping[str, Any], path: Path) -> bool:
+    """Draw a panel per task: rows of each class by part of the split, or a histogram of each column of numbers.
+
+    Args:
+        found: What `store.distributions` gave. Folds are one part.
+        path: A PNG file.
+
+    Returns:
+        False where there is no task, and no file is written.
+    """
+    from matplotlib.patches import Patch
+
+    panels = [(task, one) for task in found["tasks"] for one in task.get("columns", [None])]
+    if not panels:
+        return False
+    parts = list(dict.fromkeys(map(_part, found["parts"])))
+    n_classes = max(min(MAX_CLASSES, len(task.get("classes", ()))) for task, _ in panels)
+    figure, grid = _grid(len(panels), height=max(2.2, 0.9 + INCHES_PER_CLASS * n_classes))
+    for axes, (task, column) in zip(grid, panels, strict=False):
+        if column is None:
+            _draw_classes(axes, task, parts)
+        else:
+            _draw_numbers(axes, task, column)
+    if len(parts) > 1 and any(column is None for _, column in panels):
+        bars = [Patch(color=colour) for colour in COLOURS[: len(parts)]]
+        figure.legend(handles=bars, labels=parts, loc="outside lower left", fontsize=8, frameon=False, ncols=len(parts))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return True
+
+
+def draw_intensity(images: Sequence[Mapping[str, Any]], path: Path) -> bool:
+    """Draw the histogram of pixel values of each class: a panel per image block and task.
+
+    Args:
+        images: ``images`` of what `extract.describe_images` gave.
+        path: A PNG file.
+
+    Returns:
+        False where no labelled picture was read, and no file is written.
+    """
+    images = [one for one in images if one.get("intensity")]
+    tasks = list(dict.fromkeys(row["task"] for one in images for row in one["intensity"]))
+    if not tasks:
+        return False
+    panels = [(one, task) for one in images for task in tasks]
+    figure, grid = _grid(len(panels), height=2.6)
+    for axes, (one, task) in zip(grid, panels, strict=False):
+        rows = [row for row in one["intensity"] if row["task"] == task]
+        _draw_intensity(axes, f"{one['block']}: {task}", one["edges"], rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return True
+
+
+def _grid(n_panels: int, *, height: float) -> "tuple[Figure, Sequence[Axes]]":
+    """Return a figure with so many panels, each so many inches high."""
+    n_columns = min(PANELS_PER_ROW, n_panels)
+    n_lines = -(-n_panels // n_columns)
+    figure = make_figure((4.2 * n_columns, n_lines * height + 0.3))
+    grid = list(figure.subplots(n_lines, n_columns, squeeze=False).ravel())
+    for axes in grid[n_panels:]:
+        axes.set_axis_off()
+    return figure, grid
+
+
+def _part(name: str) -> str:
+    return "folds" if name.startswith("fold ") else name
+
+
+def _draw_classes(axes: "Axes", task: Mapping[str, Any], parts: Sequence[str]) -> None:
+    shown = sorted(task["classes"], key=lambda one: -one["n_rows"])[:MAX_CLASSES]
+    places, left = range(len(shown)), [0] * len(shown)
+    for part, colour in zip(parts, cycle(COLOURS), strict=False):
+        counts = [sum(n for name, n in one["parts"].items() if _part(name) == part) for one in shown]
+        axes.barh(places, counts, left=left, color=colour, height=0.72)
+        left = [a + b for a, b in zip(left, counts, strict=True)]
+    for place, one in enumerate(shown):
+        words = f" {one['n_rows']} ({one['share']:.0%})"
+        axes.annotate(words, (one["n_rows"], place), va="center", fontsize=7)
+    axes.set_yticks(places, [one["class"] for one in shown], fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.25)
+    more = f", {len(shown)} of {len(task['classes'])} classes" if len(shown) < len(task["classes"]) else ""
+    _finish(axes, f"{task['task']} (n = {task['n_rows']}{more})", "rows")
+
+
+def _draw_numbers(axes: "Axes", task: Mapping[str, Any], column: Mapping[str, Any]) -> None:
+    if column["histogram"]:
+        axes.stairs(column["histogram"]["counts"], column["histogram"]["edges"], fill=True, color=COLOURS[0])
+        axes.axvline(column["quantiles"]["median"], color="black", linestyle="--", linewidth=1)
+    name = task["task"] if task["task"] == column["column"] else f"{task['task']}: {column['column']}"
+    _finish(axes, f"{name} (n = {task['n_rows']})", "value; dashed: median")
+
+
+def _draw_intensity(axes: "Axes", title: str, edges: Sequence[float], rows: Sequence[Mapping[str, Any]]) -> None:
+    shown = sorted(rows, key=lambda row: -row["n_images"])[:MAX_CLASSES]
+    styles = ["-"] * len(COLOURS) + ["--"] * len(COLOURS)
+    for row, colour, style in zip(shown, cycle(COLOURS), styles, strict=False):
+        axes.stairs(row["histogram"], edges, color=colour, linestyle=style, label=f"{row['class']} ({row['n_images']})")
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=LEAST_SHARE)
+    axes.set_ylabel("share of pixels", fontsize=8)
+    if shown:
+        axes.legend(fontsize=6, frameon=False)
+    _finish(axes, title, "pixel value; what lies beyond is in the end bins")
+
+
+def _finish(axes: "Axes", title: str, below: str) -> None:
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.set_xlabel(below, fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
