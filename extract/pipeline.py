@@ -44,23 +44,28 @@ Progress = Callable[[int, int], None]
 """Called with (distinct items done, distinct items to do)."""
 
 
+Prepared = tuple[list[tuple[str, Lane, Any]], Clock]
+"""What lanes get of some images, and where the time went."""
+
+
 @dataclass(frozen=True)
 class SpaceReport:
-    """What happened to one block in one feature space.
+    """What happened to one block in one feature space; ``rows = embedded + shared + present + failed``.
 
     Attributes:
         name: ``image:bf@efficientnet_b0``.
         fingerprint: The space's.
         dim: d.
-        rows: Rows of the block that have a file or text; ``embedded + present + failed``.
+        rows: Rows of the block that have a file or text.
         embedded: Vectors computed now; rows of equal content count once.
-        present: Rows whose vector was there already, or was computed for another row.
+        shared: Rows whose vector was computed now for another row, of equal content.
+        present: Rows whose vector was there already.
         failed: Rows without a vector.
         seconds: Wall time of the pass over the images or texts, shared by its encoders.
         rows_per_second: ``embedded / seconds``.
         device: ``"cpu"`` or ``"cuda"``.
         engine: ``"openvino"``, ``"torch"``, ``"numpy"``; ``"none"`` if no engine was needed.
-        bottleneck: ``"decode"``, ``"forward"``, ``"store"``; ``"none"`` if nothing was embedded.
+        bottleneck: ``"decode"``, ``"forward"`` (the encoder's work), ``"store"``; ``"none"`` if nothing was embedded.
         note: Why another engine than the usual one ran, or "".
         failures: (row id, reason) of each row without a vector.
     """
@@ -70,6 +75,7 @@ class SpaceReport:
     dim: int
     rows: int
     embedded: int
+    shared: int
     present: int
     failed: int
     seconds: float
@@ -225,7 +231,7 @@ def _embed_images(wants: Sequence[Want], lanes: Sequence[Lane]) -> Iterator[str]
             if key in want.lacking:
                 sources.setdefault(key, refs)
 
-    def call(unit: Unit) -> Callable[[], list[tuple[str, Lane, Any]]]:
+    def call(unit: Unit) -> Callable[[], Prepared]:
         lacking = {key: [lane for lane in lanes if key in lane.claimed] for key in unit}
         return lambda: _prepare({key: sources[key] for key in unit if lacking[key]}, lacking)
 
@@ -239,11 +245,12 @@ def _hand_out(calls: Iterable[tuple[Unit, Callable[[], Any]]], lanes: Sequence[L
     prepared = _in_order(calls, ahead=max(2, min(AHEAD, 4 * AHEAD // max(1, n_looks))))
     clock = lanes[0].clock if lanes else Clock()
     while True:
-        with clock.measure("decode"):
-            found = next(prepared, None)
+        begun = time.perf_counter()
+        found = next(prepared, None)
         if found is None:
             return
-        unit, outcomes = found
+        unit, (outcomes, spent) = found
+        clock.divide(time.perf_counter() - begun, spent)
         for key, lane, outcome in outcomes:
             if isinstance(outcome, ImageError):
                 lane.fail(key, str(outcome))
@@ -278,7 +285,7 @@ def _embed_texts(wants: Sequence[Want], lanes: Sequence[Lane]) -> Iterator[str]:
         for units in rounds([(key,) for key in ordered], [lane]):
             for (key,) in claimed(units, [lane]):
                 if key in lane.claimed:
-                    lane.add(key, lane.encoder.prepare(texts[key]))
+                    lane.add(key, lane.prepare(texts[key], lane.clock))
                 yield key
 
 
@@ -317,21 +324,24 @@ def _n_cores() -> int:
 # --- one image ---
 
 
-def _prepare(items: Mapping[str, Sources], lacking: Mapping[str, Sequence[Lane]]) -> list[tuple[str, Lane, Any]]:
+def _prepare(items: Mapping[str, Sources], lacking: Mapping[str, Sequence[Lane]]) -> Prepared:
     """Return (key, lane, what its encoder takes or the `ImageError`) of images that share files; each is decoded once.
 
     Lanes that see the same pixels follow each other, so that only one view is in memory at a time.
     """
-    files = {ref: _read(ref) for ref in {ref for refs in items.values() for ref in refs}}
-    outcomes = []
+    clock = Clock()
+    with clock.measure("decode"):
+        files = {ref: _read(ref) for ref in {ref for refs in items.values() for ref in refs}}
+    outcomes: list[tuple[str, Lane, Any]] = []
     for key, refs in items.items():
         for lanes in _alike(lacking[key]):
             try:
-                seen = render(_all_read(files[ref] for ref in refs), view_settings(lanes[0].encoder.space))
-                outcomes += [(key, lane, lane.encoder.prepare(seen)) for lane in lanes]
+                with clock.measure("decode"):
+                    seen = render(_all_read(files[ref] for ref in refs), view_settings(lanes[0].encoder.space))
+                outcomes += [(key, lane, lane.prepare(seen, clock)) for lane in lanes]
             except ImageError as error:
                 outcomes += [(key, lane, error) for lane in lanes]
-    return outcomes
+    return outcomes, clock
 
 
 def _alike(lanes: Iterable[Lane]) -> list[list[Lane]]:
@@ -372,6 +382,7 @@ def _probe(refs: Sources, block: ImageBlock) -> str | None:
 def _report(want: Want, store: FeatureStore, clocks: Mapping[str, Clock], seconds: Mapping[str, float]) -> SpaceReport:
     lane, space = want.lane, want.lane.encoder.space
     n_embedded = len(want.lacking & lane.embedded)
+    n_served = sum(key in lane.embedded for key in want.keys)
     failures = _failures(want, store)
     n_rows = sum(item is not None for item in want.items)
     wall = seconds[space.modality] if n_embedded else 0.0
@@ -383,7 +394,8 @@ def _report(want: Want, store: FeatureStore, clocks: Mapping[str, Clock], second
         dim=space.dim,
         rows=n_rows,
         embedded=n_embedded,
-        present=n_rows - n_embedded - len(failures),
+        shared=n_served - n_embedded,
+        present=n_rows - n_served - len(failures),
         failed=len(failures),
         seconds=round(wall, 3),
         rows_per_second=round(n_embedded / wall, 1) if wall else 0.0,

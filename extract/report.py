@@ -1,6 +1,6 @@
 """What an extraction did, and what pictures are like, for people."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from extract.pipeline import SpaceReport
@@ -20,26 +20,32 @@ GROUP_LINES = ("little of it left within groups: it is the groups that differ",)
 SHOWN = 20  # rows without a vector; --json names them all
 
 
-def spaces_report(reports: Iterable[SpaceReport]) -> list[Section]:
+def spaces_report(reports: Sequence[SpaceReport]) -> list[Section]:
     """Return one row per space."""
-    columns = ["name", "fingerprint", "dim", "rows", "embedded", "present", "failed"]
+    counts = ["rows", *_counts(reports)]
     cells = [
-        [r.name, r.fingerprint[:12], str(r.dim), str(r.rows), str(r.embedded), str(r.present), str(r.failed)]
-        for r in reports
+        [one.name, one.fingerprint[:12], str(one.dim), *(str(getattr(one, count)) for count in counts)]
+        for one in reports
     ]
-    return [Section("Feature spaces", columns, cells)]
+    return [Section("Feature spaces", ["name", "fingerprint", "dim", *counts], cells)]
 
 
 def closing_lines(report: SpaceReport) -> list[str]:
     """Return the closing line of one space, and what failed in it."""
-    closing = (
-        f"{report.name}: {report.embedded} embedded, {report.present} present, {report.failed} failed; "
-        f"{report.seconds:.1f} s, {report.rows_per_second:.0f} rows/s on {report.device} ({report.engine}), "
-        f"bottleneck: {report.bottleneck}" + (f"; {report.note}" if report.note else "")
-    )
+    parts = [", ".join(f"{getattr(report, count)} {count}" for count in _counts([report]))]
+    if report.embedded:
+        speed = f"{report.seconds:.1f} s, {report.rows_per_second:.0f} rows/s on {report.device} ({report.engine})"
+        parts.append(f"{speed}, bottleneck: {report.bottleneck}")
+    parts += [report.note] * bool(report.note)
     failures = [f"  row '{row}': {reason}" for row, reason in report.failures[:SHOWN]]
     n_more = len(report.failures) - SHOWN
-    return [closing, *failures, *([f"  and {n_more} more; --json names them all"] if n_more > 0 else [])]
+    more = [f"  and {n_more} more; --json names them all"] if n_more > 0 else []
+    return [f"{report.name}: {'; '.join(parts)}", *failures, *more]
+
+
+def _counts(reports: Sequence[SpaceReport]) -> list[str]:
+    """Return what the rows are counted as; where no content stands in several rows, none is shared."""
+    return ["embedded", *(["shared"] if any(one.shared for one in reports) else []), "present", "failed"]
 
 
 def images_report(found: Mapping[str, Any]) -> list[Section]:

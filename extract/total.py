@@ -22,6 +22,7 @@ def _total(reports: Sequence[SpaceReport]) -> SpaceReport:
         busiest,
         rows=sum(one.rows for one in reports),
         embedded=embedded,
+        shared=sum(one.shared for one in reports),
         present=sum(one.present for one in reports),
         failed=sum(one.failed for one in reports),
         seconds=seconds,

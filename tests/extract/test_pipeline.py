@@ -3,7 +3,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Barrier
@@ -14,6 +14,7 @@ from PIL import Image
 
 from extract import lane, pipeline, rounds
 from extract.encoder import Options, make_encoder, make_encoders
+from extract.lane import Clock, Lane
 from extract.pipeline import extract_features, probe_images
 from store import (
     CONVERSIONS,
@@ -98,6 +99,23 @@ def test_vectors_are_those_of_their_rows(tmp_path: Path) -> None:
     assert report.rows_per_second > 0
 
 
+def test_what_an_encoder_without_a_network_does_is_its_own_work_not_decoding(tmp_path: Path) -> None:
+    clock, store = Clock(), FeatureStore(tmp_path / "f.zarr")
+    networked = Recorder()
+    networked.runner = None  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(1) as workers:
+        for encoder, part in ((Recorder(), "forward"), (networked, "decode")):
+            before = dict(clock.spent)
+            lane = Lane(encoder, store, batch_size=1, clock=clock, workers=workers)
+            assert lane.prepare(np.full((3, 4), 7, np.uint8), clock) == (7, 3)
+            assert [part for part in before if clock.spent[part] > before[part]] == [part]
+    waited = Clock()
+    waited.divide(3.0, Clock({"decode": 0.1, "forward": 0.2, "store": 0.0}))
+    waited.divide(5.0, Clock())
+    assert waited.spent == pytest.approx({"decode": 1.0, "forward": 2.0, "store": 0.0})
+    assert waited.bottleneck == "forward"
+
+
 def test_second_run_embeds_nothing_and_needs_no_engine(tmp_path: Path) -> None:
     dataset, store = make_dataset(tmp_path), FeatureStore(tmp_path / "f.zarr")
     options = Options(weights="random", engine="torch", device="cpu")
@@ -128,7 +146,9 @@ def test_changed_pixels_embed_one_row_and_a_new_name_none(tmp_path: Path) -> Non
 def test_equal_content_is_embedded_once(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path, files=["0.png", "0.png", "1.png"])
     report = embed(dataset, Recorder(), FeatureStore(tmp_path / "f.zarr"))
-    assert (report.rows, report.embedded, report.present, report.failed) == (3, 2, 1, 0)
+    assert (report.rows, report.embedded, report.shared, report.present, report.failed) == (3, 2, 1, 0, 0)
+    report = embed(dataset, Recorder(), FeatureStore(tmp_path / "f.zarr"))
+    assert (report.rows, report.embedded, report.shared, report.present, report.failed) == (3, 0, 0, 3, 0)
 
 
 def test_image_is_decoded_once_for_all_encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,10 +200,11 @@ def test_a_changed_view_is_never_served_old_vectors(tmp_path: Path) -> None:
     found = []
     for change in changes:
         changed = with_variants(dataset, **change)  # type: ignore[arg-type]
-        encoder = make_encoder("texture", changed.images["bf"])
-        assert embed(changed, encoder, store).embedded == N_IMAGES
-        assert embed(changed, encoder, store).present == N_IMAGES
-        found.append(store.read(encoder.space, changed.images["bf"].keys()))
+        [(name, block)] = changed.images.items()
+        encoders = {f"image:{name}": [make_encoder("texture", block)]}
+        assert extract_features(changed, encoders, store)[0].embedded == N_IMAGES
+        assert extract_features(changed, encoders, store)[0].present == N_IMAGES
+        found.append(store.read(encoders[f"image:{name}"][0].space, block.keys()))
     assert len({vectors.tobytes() for vectors in found}) == len(changes)
 
 
@@ -220,7 +241,7 @@ def test_blocks_of_one_space_share_vectors(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path, extra='[images.fl]\ncolumn = "file"\nconvert = "none"\n')
     store, encoder = FeatureStore(tmp_path / "f.zarr"), Recorder()
     first, second = extract_features(dataset, {"image:bf": [encoder], "image:fl": [Recorder()]}, store)
-    assert (first.embedded, second.embedded, second.present) == (6, 0, 6)
+    assert (first.embedded, first.shared, second.embedded, second.shared, second.present) == (6, 0, 0, 6, 0)
     assert sum(encoder.batches) == 6
 
 

@@ -63,8 +63,8 @@ def test_the_parts_together_are_the_whole(tmp_path: Path) -> None:
     whole, parts = FeatureStore(tmp_path / "whole.zarr"), FeatureStore(tmp_path / "parts.zarr")
     [one] = extract_features(dataset, {"image:bf": [Means()]}, whole)
     reports = [extract_features(dataset, {"image:bf": [encoder]}, parts, shard=Shard(i, 4))[0] for i in range(1, 5)]
-    assert (one.rows, one.embedded, one.present, one.failed) == (60, 40, 18, 2)
-    for count in ("rows", "embedded", "present", "failed"):
+    assert (one.rows, one.embedded, one.shared, one.present, one.failed) == (60, 40, 18, 0, 2)
+    for count in ("rows", "embedded", "shared", "present", "failed"):
         assert sum(getattr(report, count) for report in reports) == getattr(one, count), count
     assert min(report.embedded for report in reports) > 0
     assert sorted(row for report in reports for row, _ in report.failures) == ["r58", "r59"]
