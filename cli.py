@@ -18,8 +18,6 @@ import typer.core
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-    from numpy.typing import NDArray
     from pandas import DataFrame
 
     from extract import Encoder, Looks, Options, SpaceReport
@@ -363,8 +361,7 @@ def make_sweep(
     backbones: Sequence[str] | None = None,
     folds: int | None = None,
     subset: int | None = None,
-    needed: Sequence[str] = (),
-    weights: str = "pretrained",
+    needed: "Callable[[Dataset, Split], Sequence[tuple[str, Options]]] | None" = None,
     **what: Any,
 ) -> "Sweep":
     """Put a dataset's stored features, its split and what shall be tried together; embed first what is `needed`."""
@@ -378,11 +375,12 @@ def make_sweep(
     dataset = merge_groups(dataset, split.merged)
     if subset is not None:
         dataset = dataset.take(draw_subset(dataset, split, subset, seed=what.get("seed", 0)).tolist())
+    encoders = needed(dataset, split) if needed else []
     if not features.spaces() and (dataset.images or dataset.texts):
         say("nothing is embedded yet: using the built-in encoders")
         embed(dataset, features, None, Options())
-    if needed:
-        embed(dataset, features, needed, Options(weights, fallback_random=dataset.spec.sample is not None))
+    for name, options in encoders:
+        embed(dataset, features, [name], options)
     matrix = load_matrix(dataset, features, backbones=backbones)
     for block, n_rows in matrix.without_vector().items():
         say(f"warning: {n_rows} rows have no vector in {block}; they are left out")
@@ -466,19 +464,26 @@ def tuning_sweep(
     dataset: "Dataset",
     features: "FeatureStore",
     settings: "FinetuneSettings",
-    notes: Sequence[str],
     *,
     part: Part,
-    **what: Any,
+    tasks: Sequence[str] | None,
+    seed: int,
+    **how: Any,
 ) -> "Sweep":
     """Return the sweep that is compared with: on the same rows, the backbone as it is among its features."""
-    from finetune import encoder_names
+    from extract import Options
+    from finetune import check_run
 
-    for line in notes:
-        say(line)
-    names = encoder_names(dataset, settings)
     fold = 0 if part.folds == "one" else None
-    return make_sweep(dataset, features, subset=part.subset, needed=names, weights=settings.weights, fold=fold, **what)
+
+    def needed(dataset: "Dataset", split: "Split") -> "list[tuple[str, Options]]":
+        chosen: dict[str, Any] = {"tasks": tasks or (), "fold": fold, "final": part.final, "seed": seed}
+        ready = check_run(dataset, split, settings, **chosen, **how)
+        for line in ready.notes:
+            say(f"warning: {line}")
+        return [(name, Options(weights, seed, how["device"])) for name, weights in ready.encoders]
+
+    return make_sweep(dataset, features, subset=part.subset, needed=needed, fold=fold, tasks=tasks, seed=seed)
 
 
 def run_finetune(
@@ -528,7 +533,7 @@ def predict_files(
     folder: Path, source: Path, out: Path, *, store_url: str | None, options: "Options"
 ) -> tuple[int, int]:
     """Embed what is new and predict it part by part; return the number of rows and of those without a prediction."""
-    from extract import encoder_from_space, total_reports
+    from extract import encoders_from_spaces, total_reports
     from heads import bundle_kind, load_bundle, write_predictions
     from store import prediction_dataset
 
@@ -537,10 +542,7 @@ def predict_files(
     bundle = load_bundle(folder)
     dataset = prediction_dataset(bundle.spec, source)
     store = open_store_beside(folder, out, store_url)
-    encoders: dict[str, list[Encoder]] = {}
-    for name, space in bundle.spaces.items():
-        encoder = encoder_from_space(space, bundle.provenance[name], options)
-        encoders.setdefault(name.partition("@")[0], []).append(encoder)
+    encoders = encoders_from_spaces(bundle.spaces, bundle.provenance, options)
     done: list[tuple[list[SpaceReport], int]] = []
     write_predictions(predict_parts(bundle, dataset, store, encoders, done), out)
     say_reports(total_reports(reports for reports, _ in done))
@@ -587,25 +589,14 @@ def predict_parts(
     done: "list[tuple[list[SpaceReport], int]]",
 ) -> "Iterator[DataFrame]":
     """Yield the predictions of ROWS_AT_ONCE rows after the other; note reports and rows without a vector in `done`."""
-    from extract import extract_features
+    from extract import extract_features, row_status
 
     with progress("embedding and predicting") as update:
-        for i, part in enumerate(dataset.parts(ROWS_AT_ONCE)):
-
-            def advance(n_items: int, total: int, before: int = i * ROWS_AT_ONCE, n_rows: int = part.n_rows) -> None:
-                update(before + n_rows * n_items // total, dataset.n_rows)
-
+        for part, advance in dataset.parts_of_progress(ROWS_AT_ONCE, update):
             reports = extract_features(part, encoders, store, progress=advance)
             matrix = bundle.load_matrix(part, store)
             done.append((reports, int((~matrix.complete).sum())))
-            yield bundle.predict(matrix).assign(status=row_status(part, reports, matrix.complete))
-
-
-def row_status(dataset: "Dataset", reports: "Sequence[SpaceReport]", complete: "NDArray[np.bool_]") -> list[str]:
-    """Return ``ok``, or why a row has no prediction, n of them."""
-    reasons = {row: reason for report in reports for row, reason in report.failures}
-    rows = zip(dataset.ids.tolist(), complete.tolist(), strict=True)
-    return ["ok" if whole else reasons.get(row, "no image or text") for row, whole in rows]
+            yield bundle.predict(matrix).assign(status=row_status(part.ids, reports, matrix.complete))
 
 
 def check_rows(problems: "Sequence[Problem]", unreadable: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
@@ -1146,9 +1137,12 @@ def finetune(
     dataset, features = place.open()
     settings, notes = choose_settings(dataset, device=device, **asdict(changed))
     folder = run_folder(dataset, name)
+    for line in notes:
+        say(line)
     features = features if part.subset is None else subset_store(folder)
-    sweep = tuning_sweep(dataset, features, settings, notes, part=part, tasks=task, seed=seed)
-    document = run_finetune(sweep, features, settings, folder, final=part.final, device=device, resume=resume)
+    how: dict[str, Any] = {"device": device, "resume": resume}
+    sweep = tuning_sweep(dataset, features, settings, part=part, tasks=task, seed=seed, folder=folder, **how)
+    document = run_finetune(sweep, features, settings, folder, final=part.final, **how)
     show_result(document | {"notes": notes}, finetune_report(document), as_json=as_json)
     raise typer.Exit(ROWS_LEFT_OUT if document["left_out"] or not sweep.matrix.complete.all() else 0)
 

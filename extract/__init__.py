@@ -8,6 +8,7 @@ from extract.encoder import (
     Encoder,
     Options,
     encoder_from_space,
+    encoders_from_spaces,
     encoders_like,
     make_encoder,
     make_encoders,
@@ -16,7 +17,7 @@ from extract.encoder import (
 from extract.explore import Looks, describe_images, draw_examples, look_at_images
 from extract.language import Language, TextEncoder, language_module, load_language, pool_tokens, text_space
 from extract.pipeline import SpaceReport, extract_features, probe_images
-from extract.report import closing_lines, images_report, spaces_report
+from extract.report import closing_lines, images_report, row_status, spaces_report
 from extract.resize import prepare_image
 from extract.runner import Place, resolve_device
 from extract.saving import save_backbone, save_language
@@ -24,7 +25,7 @@ from extract.shard import Shard
 from extract.sheet import draw_rows, draw_sheet, row_picture, with_words
 from extract.total import total_reports
 from extract.view import crop, join_pictures, seen_parts, whole_picture
-from extract.weights import WeightsError, seeded, state_digest
+from extract.weights import WeightsError, load_or_random, seeded, state_digest
 
 __all__ = [
     "Backbone",
@@ -48,6 +49,7 @@ __all__ = [
     "draw_rows",
     "draw_sheet",
     "encoder_from_space",
+    "encoders_from_spaces",
     "encoders_like",
     "extract_features",
     "image_space",
@@ -56,6 +58,7 @@ __all__ = [
     "language_module",
     "load_backbone",
     "load_language",
+    "load_or_random",
     "look_at_images",
     "make_encoder",
     "make_encoders",
@@ -68,6 +71,7 @@ __all__ = [
     "save_language",
     "resolve_device",
     "row_picture",
+    "row_status",
     "seeded",
     "seen_parts",
     "spaces_report",

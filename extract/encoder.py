@@ -13,7 +13,7 @@ from extract.ngrams import NgramEncoder
 from extract.runner import Choice, Place, resolve_device
 from extract.texture import TextureEncoder
 from extract.tiles import PooledEncoder
-from extract.weights import WeightsError
+from extract.weights import load_or_random
 from store import (
     Dataset,
     FeatureSpace,
@@ -203,6 +203,26 @@ def encoder_from_space(
     return _encoders_of([space], provenance, options)[0]
 
 
+def encoders_from_spaces(
+    spaces: Mapping[str, FeatureSpace], provenance: Mapping[str, Any], options: Options | None = None
+) -> dict[str, list[Encoder]]:
+    """Return the encoders of spaces by block, as `extract_features` takes them.
+
+    Args:
+        spaces: By block and encoder, as a bundle has them: ``image:bf@texture``.
+        provenance: By the same names, as `encoder_from_space` takes it.
+        options: Device and engine; and weights, where they have moved since.
+
+    Raises:
+        StoreError, InputError: As `encoder_from_space`.
+    """
+    encoders: dict[str, list[Encoder]] = {}
+    for name, space in spaces.items():
+        encoder = encoder_from_space(space, provenance[name], options)
+        encoders.setdefault(name.partition("@")[0], []).append(encoder)
+    return encoders
+
+
 def _encoders_of(
     spaces: Sequence[FeatureSpace], provenance: Mapping[str, Any] | None, options: Options | None
 ) -> list[Encoder]:
@@ -269,13 +289,15 @@ def _block_of(space: FeatureSpace) -> Block:
 
 
 def _load(name: str, modality: Modality, options: Options, warnings: list[str]) -> "_Loaded":
-    try:
-        return _Loaded(name, modality, options)
-    except WeightsError as error:
-        if not options.fallback_random or modality == "text":  # a text network needs its tokenizer too
-            raise
-        warnings.append(f"random weights instead of pretrained ones, seed {options.seed}: {error}")
-        return _Loaded(name, modality, replace(options, weights="random"))
+    falls_back = options.fallback_random and modality == "image"  # a text network needs its tokenizer too
+    loaded, found = load_or_random(
+        lambda weights: _Loaded(name, modality, replace(options, weights=weights)),
+        options.weights,
+        seed=options.seed,
+        falls_back=falls_back,
+    )
+    warnings += found
+    return loaded
 
 
 class _Loaded:

@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from extract.pipeline import SpaceReport
 from store import Section
 
@@ -110,3 +113,16 @@ def _with_deviation(value: Mapping[str, float]) -> str:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.0%}"
+
+
+def row_status(ids: NDArray[np.str_], reports: Iterable[SpaceReport], complete: NDArray[np.bool_]) -> list[str]:
+    """Return ``ok``, or why a row lacks a vector, n of them.
+
+    Args:
+        ids: n row ids.
+        reports: What was extracted of these rows.
+        complete: Which of them have every vector, ``(n,)``.
+    """
+    reasons = {row: reason for report in reports for row, reason in report.failures}
+    rows = zip(ids.tolist(), complete.tolist(), strict=True)
+    return ["ok" if whole else reasons.get(row, "no image or text") for row, whole in rows]

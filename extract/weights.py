@@ -43,6 +43,29 @@ def state_digest(state: "Mapping[str, torch.Tensor]") -> str:
     return digest.hexdigest()
 
 
+def load_or_random(load: Callable[[str], T], weights: str, *, seed: int, falls_back: bool) -> tuple[T, list[str]]:
+    """Return what `load` makes of weights, or of random ones where they are out of reach and it may fall back.
+
+    Args:
+        load: Takes ``"pretrained"``, ``"random"``, or a file or folder.
+        weights: Which of them.
+        seed: Of the random ones, for the warning.
+        falls_back: Whether random ones will do.
+
+    Returns:
+        The network, and a warning where it has random weights instead.
+
+    Raises:
+        WeightsError: The weights are out of reach, and no others will do.
+    """
+    try:
+        return load(weights), []
+    except WeightsError as error:
+        if not falls_back:
+            raise
+        return load("random"), [f"random weights instead of pretrained ones, seed {seed}: {error}"]
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Draw torch's random numbers from `seed` inside the block and leave the caller's generator as it was."""

@@ -4,8 +4,9 @@ from finetune.bundle import FinetunedBundle, load_bundle, save_bundle
 from finetune.explain import explain_files, explain_report
 from finetune.export import export_onnx
 from finetune.listener import Listener
-from finetune.options import choose_settings, encoder_names
+from finetune.options import choose_settings
 from finetune.predict import predict_source
+from finetune.preflight import Ready, check_run
 from finetune.report import finetune_report
 from finetune.run import Run
 from finetune.settings import FinetuneSettings
@@ -14,9 +15,10 @@ __all__ = [
     "FinetuneSettings",
     "FinetunedBundle",
     "Listener",
+    "Ready",
     "Run",
+    "check_run",
     "choose_settings",
-    "encoder_names",
     "explain_files",
     "explain_report",
     "export_onnx",

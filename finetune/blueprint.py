@@ -44,6 +44,11 @@ class BranchPlan:
     source: str = ""
 
     @property
+    def label(self) -> str:
+        """What it reads, as entries name blocks: ``image:bf@efficientnet_b0``, ``metadata``."""
+        return "metadata" if self.kind == "metadata" else f"{self.kind}:{'+'.join(self.blocks)}@{self.encoder}"
+
+    @property
     def model_args(self) -> Mapping[str, Any]:
         """Arguments of a timm architecture."""
         found: Mapping[str, Any] = (self.preprocess or {}).get("model_args", {})

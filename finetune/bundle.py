@@ -33,9 +33,9 @@ from finetune.blueprint import Blueprint, BranchPlan, Output
 from finetune.branches import module_key
 from finetune.device import Device
 from finetune.encoders import Loaded
-from finetune.features import network_features
 from finetune.inputs import Progress, Rows
 from finetune.network import MultimodalNetwork
+from finetune.outputs import network_features
 from finetune.pictures import one_block
 from heads import (
     FEATURES,
@@ -57,6 +57,7 @@ KIND = "finetune"
 DOCUMENT = "bundle.json"
 WEIGHTS = "weights.safetensors"
 NETWORK = ".network/"  # no task has such a name
+UNSEEN = "unseen"  # key of the document: ids of the rows that the network was not trained on
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,12 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, EMAWeightAveraging
 
+from finetune.checkpoint import ABOUT, BEST, CHECKPOINTS, LAST, NEXT
 from finetune.curves import draw_curves
 from finetune.listener import Listener
 from finetune.module import SCORE, FinetuneModule
 from finetune.settings import FinetuneSettings
 
-CHECKPOINTS, LAST, BEST = "checkpoints", "last.ckpt", "best.ckpt"
-ABOUT, NEXT = "about", "next"  # what a checkpoint is of; the epoch and the batch that come next
 SAVE_EVERY_SECONDS = 300.0
 DRAW_EVERY_SECONDS = 60.0
 METRICS, CURVES = "metrics.csv", "curves.png"
@@ -35,7 +34,7 @@ def make_callbacks(
     """
     average = [] if settings.ema is None else [EMAWeightAveraging(decay=settings.ema)]
     patience = Patience(monitor=SCORE, mode="max", patience=settings.patience)
-    return [*average, Report(folder, listener), patience, Checkpoints(folder / CHECKPOINTS, about)]
+    return [*average, Report(folder, listener), patience, Checkpoints(folder, about)]
 
 
 class Patience(EarlyStopping):
@@ -54,7 +53,7 @@ class Checkpoints(Checkpoint):
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
-        self._folder, self._about = folder, dict(about)
+        self._folder, self._about = folder / CHECKPOINTS, dict(about)
         self._saved = time.monotonic()
 
     def on_save_checkpoint(self, trainer: Trainer, _: LightningModule, checkpoint: dict[str, Any]) -> None:

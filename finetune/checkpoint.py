@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from finetune.callbacks import ABOUT
 from finetune.network import MultimodalNetwork
 from finetune.settings import FinetuneSettings
 from store import Dataset, InputError
 
+CHECKPOINTS, LAST, BEST = "checkpoints", "last.ckpt", "best.ckpt"
+ABOUT, NEXT = "about", "next"  # what a checkpoint is of; the epoch and the batch that come next
 FREE = {"workers", "devices", "nodes", "batch_size"}  # change no more than rounding; the batch size stands by itself
 SHOWN = 3
 REMEDY = "Give what it was begun with, or leave --resume out to begin anew"

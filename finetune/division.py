@@ -1,12 +1,66 @@
-"""Which training rows are kept out of training to choose the best epoch."""
+"""Which networks a run trains on which rows, and which of these are kept out of training to choose the best epoch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store import Dataset, InputError, Task, inner_folds
+from store import Dataset, InputError, Split, Task, inner_folds
 
 N_PARTS = 8  # one of them is kept out
+KEPT = "."  # the folder, in the run's own, of the network that is kept
 Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One network of a run.
+
+    Attributes:
+        folder: In the run's own.
+        train: Rows to train on.
+        stop: Rows that choose the best epoch.
+        score: Rows to score.
+    """
+
+    folder: str
+    train: Rows
+    stop: Rows
+    score: Rows
+
+
+def plan_fits(dataset: Dataset, split: Split, *, fold: int | None, final: bool, seed: int) -> list[Fit]:
+    """Return the networks that a run trains, the one that is kept last.
+
+    Where there are several folds, or test rows are scored, that is one more, which may learn from every row that is not
+    held out.
+
+    Args:
+        dataset: With the run's tasks alone.
+        split: Its folds, or train and val.
+        fold: Score this one alone.
+        final: Score the test rows.
+        seed: Of what is kept out.
+
+    Raises:
+        InputError: `final`, and no row is held out as test; or as `keep_some_out`.
+    """
+    pairs = split.outer(dataset.ids, fold=fold)
+    folders = [KEPT]
+    if final or len(pairs) > 1:
+        folders = [*(f"fold-{number}" for number in range(len(pairs))), KEPT]
+        pairs = [*pairs, split.held_out_pair(dataset.ids) if final else split.whole(dataset.ids)]
+    return [
+        Fit(folder, *keep_some_out(dataset, train, seed=seed), score)
+        for folder, (train, score) in zip(folders, pairs, strict=True)
+    ]
+
+
+def with_tasks(dataset: Dataset, tasks: Sequence[str]) -> Dataset:
+    """Return a dataset with these tasks alone, in its own order; without any named, with all."""
+    chosen = {name: task for name, task in dataset.tasks.items() if not tasks or name in tasks}
+    return replace(dataset, tasks=chosen)
 
 
 def keep_some_out(dataset: Dataset, rows: Rows, *, seed: int) -> tuple[Rows, Rows]:

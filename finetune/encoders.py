@@ -14,6 +14,7 @@ from extract import (
     language_module,
     load_backbone,
     load_language,
+    load_or_random,
     modality_of,
     vector_length,
 )
@@ -100,16 +101,20 @@ def _load_or_do_without(
 ) -> Loaded | None:
     """Return a branch; of a built-in sample out of the hub's reach with random weights, of a text None."""
     chosen = _chosen(part, settings)
+
+    def load(weights: str) -> Loaded:
+        return _load(part, chosen.model_copy(update={"weights": weights}), settings, seed=seed)
+
+    falls_back = is_sample and part.kind != "text"  # which needs its tokenizer too
     try:
-        return _load(part, chosen, settings, seed=seed)
+        found, warnings = load_or_random(load, str(chosen.weights), seed=seed, falls_back=falls_back)
     except WeightsError as error:
         if not is_sample:
             raise
-        if part.kind == "text":  # needs its tokenizer too
-            notes.append(f"text:{part.name} is left out: {error}")
-            return None
-        notes.append(f"random weights instead of pretrained ones, seed {seed}: {error}")
-        return _load(part, chosen.model_copy(update={"weights": "random"}), settings, seed=seed)
+        notes.append(f"text:{part.name} is left out: {error}")
+        return None
+    notes += warnings
+    return found
 
 
 def _load(part: Part, chosen: BranchSettings, settings: FinetuneSettings, *, seed: int) -> Loaded:

@@ -12,17 +12,12 @@ from numpy.typing import NDArray
 
 from extract import resolve_device
 from finetune.callbacks import (
-    ABOUT,
-    BEST,
-    CHECKPOINTS,
     CURVES,
-    LAST,
     METRICS,
-    NEXT,
     best_epoch,
     make_callbacks,
 )
-from finetune.checkpoint import about_fit, check_about, read_checkpoint
+from finetune.checkpoint import ABOUT, BEST, CHECKPOINTS, LAST, NEXT, about_fit, check_about, read_checkpoint
 from finetune.device import Device, is_main_process, n_workers
 from finetune.listener import NOBODY, Listener
 from finetune.loaders import make_loaders
@@ -107,6 +102,8 @@ def fit_fold(
     """
     is_cuda = resolve_device(training.device) == "cuda"
     saved = read_checkpoint(training.last) if resume and training.last.exists() else None
+    if saved is None and is_main_process() and (line := _beginning(training, resume=resume)):
+        listener.say(line)
     asked = training.settings.batch_size
     size = saved[ABOUT]["batch_size"] if saved else (GPU_BATCH if is_cuda else CPU_BATCH) if asked == "auto" else asked
     while True:
@@ -130,12 +127,12 @@ def _fit(
     """Train from `saved`, or from the beginning."""
     dataset, settings, seed = training.dataset, training.settings, training.seed
     network = make_network(dataset, settings, rows=training.train, seed=seed)
-    for line in network.notes:
-        listener.say(line)
     rows = np.concatenate([training.train, training.stop])
     about = about_fit(dataset, network, settings, rows=rows, seed=seed, batch_size=batch_size)
     if saved is not None:
         check_about(training.last, saved[ABOUT], about)
+        if is_main_process():
+            listener.say(_going_on(training, saved))
     else:
         if is_main_process():
             _clear(training.folder)
@@ -173,6 +170,27 @@ def _fitted(training: Training, module: FinetuneModule, left_out: dict[str, str]
     network.load_state_dict({k.removeprefix(start): v for k, v in state.items() if k.startswith(start)})
     seconds = sum(row["seconds"] for row in module.history)
     return Fitted(network.eval(), module.history, best_epoch(module.history), seconds, left_out, batch_size)
+
+
+def _beginning(training: Training, *, resume: bool) -> str | None:
+    """Return in words what a run that begins anew does with what it finds."""
+    if resume:
+        return f"{training.folder}: there is no checkpoint to resume from: beginning at epoch 1"
+    if training.last.exists():
+        return f"{training.folder}: replacing an earlier run's checkpoints and curves (--resume would go on from them)"
+    return None
+
+
+def _going_on(training: Training, saved: dict[str, Any]) -> str:
+    """Return in words where a checkpoint goes on."""
+    history, (epoch, n_done), n_epochs = saved["history"], saved[NEXT], training.settings.max_epochs
+    best = best_epoch(history) if history else 0
+    if epoch >= n_epochs or (not n_done and len(history) - best >= training.settings.patience):
+        return (
+            f"{training.folder}: was complete after {len(history)} epochs, of which {best} is the best: not trained on"
+        )
+    within = f", after {n_done} of its batches" if n_done else ""
+    return f"{training.folder}: resuming at epoch {epoch + 1} of {n_epochs}{within}"
 
 
 def _clear(folder: Path) -> None:

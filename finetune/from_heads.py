@@ -72,11 +72,7 @@ def begin_from_heads(
     Raises:
         InputError: ``init = "heads"``, and the network is not linear over its encoders' features.
     """
-    if settings.init == "heads" and not is_linear(network):
-        raise InputError(
-            "[finetune]: init = 'heads' is for a network whose task heads see the encoders' features as they are: "
-            "take away widths, hidden layers, layer_norm and fusion, or set init = 'auto'"
-        )
+    check_init(network, settings)
     if (reason := why_not(network, settings)) is not None:
         return f"task heads start from random numbers: {reason}"
     sweep = _with_features(network, sweep, store, place or Place())
@@ -85,6 +81,15 @@ def begin_from_heads(
     for plan, [found] in zip(plans, sweep.fit(plans, blocks, "linear"), strict=True):
         _set_head(network, plan.task.name, sweep.matrix, _linear(found.state()[1], sweep.matrix, blocks))
     return f"task heads start from the linear solution of {len(rows)} training rows"
+
+
+def check_init(network: MultimodalNetwork, settings: FinetuneSettings) -> None:
+    """Raise an `InputError` where ``init = "heads"`` is asked for, and layers lie between encoders and heads."""
+    if settings.init == "heads" and not is_linear(network):
+        raise InputError(
+            "[finetune]: init = 'heads' is for a network whose task heads see the encoders' features as they are: "
+            "take away widths, hidden layers, layer_norm and fusion, or set init = 'auto'"
+        )
 
 
 def why_not(network: MultimodalNetwork, settings: FinetuneSettings) -> str | None:

@@ -62,10 +62,10 @@ def make_loaders(
     Raises:
         InputError: No training row can be used, a batch of one with batch norm, or mixing where it has no meaning.
     """
-    _check_mixing(dataset, network, settings.augment)
+    check_mixing(dataset, network, settings.augment)
     change = Change(None if is_off(settings.augment) else settings.augment, settings.convert == "random", seed)
     made = RowDataset(dataset, network, train, change=change, progress=progress)
-    least = _least(network, len(made), batch_size)
+    least = least_batch(network, len(made), batch_size)
     weights = row_weights(dataset.tasks, made.rows, settings.sampling)
     batches = EpochBatches(len(made), batch_size=batch_size, seed=seed, weights=weights, least=least, is_training=True)
     scoring = score_loader(dataset, network, stop, batch_size=batch_size, workers=workers, progress=progress)
@@ -104,7 +104,7 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _check_mixing(dataset: Dataset, network: Network, settings: AugmentSettings) -> None:
+def check_mixing(dataset: Dataset, network: Network, settings: AugmentSettings) -> None:
     """Raise where MixUp or CutMix has no meaning: tokens cannot be blended, and a spectrum has no places."""
     if settings.mixup <= 0 and settings.cutmix <= 0:
         return
@@ -122,7 +122,7 @@ def _views(block: ImageBlock) -> list[str]:
     return [part.view for part in block.parts or (block,)]
 
 
-def _least(network: Network, n_rows: int, batch_size: int) -> int:
+def least_batch(network: Network, n_rows: int, batch_size: int) -> int:
     """Return how many rows a batch has at least: batch norm cannot take a single one."""
     if n_rows == 0:
         raise InputError(

@@ -17,9 +17,9 @@ from finetune.inputs import Batch
 from finetune.loss import TaskLosses
 from finetune.network import MultimodalNetwork
 from finetune.optimise import make_optimizer, make_schedule
-from finetune.settings import FinetuneSettings
+from finetune.settings import FinetuneSettings, check_best_by
 from heads import HEADLINE
-from store import InputError, Task, did_you_mean
+from store import InputError, Task
 
 SCORE = "score"
 TIE = 1e-6  # of two epochs with the same score the one with less loss is better
@@ -48,10 +48,7 @@ class FinetuneModule(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.network, self.settings, self.tasks = network, settings, tasks
-        by = settings.best_by
-        if by not in ("mean", "loss", *tasks):
-            hint = did_you_mean(by, tasks)
-            raise InputError(f"[finetune]: best_by = {by!r}: there is no such task.{hint} Or give mean, or loss")
+        check_best_by(settings, tasks)
         self.losses = TaskLosses(list(tasks.values()), settings, rows=train)
         self.spreads = {name: _spread(task, train) for name, task in tasks.items() if task.kind == "regression"}
         self.ids, self.seed = ids, seed

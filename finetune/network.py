@@ -41,6 +41,7 @@ class MultimodalNetwork(nn.Module):
     Attributes:
         blueprint: What it is made of.
         branches: By name.
+        joined_dim: How many features all branches have together.
         fusion: From the joined features to what the task heads see.
         heads: A linear layer by task.
         units: By regression task: what its head's outputs are multiplied by and added to.
@@ -54,6 +55,7 @@ class MultimodalNetwork(nn.Module):
         self.branches = Named((one.plan.name, _branch(one)) for one in loaded)
         fusion = blueprint.fusion
         joined = sum(self.branches[plan.name].dim for plan in blueprint.branches)
+        self.joined_dim = joined
         self.fusion = layers(
             joined, fusion.widths, fusion.activation, layer_norm=fusion.layer_norm, dropout=fusion.dropout
         )
@@ -61,10 +63,14 @@ class MultimodalNetwork(nn.Module):
         self.heads = Named((task.name, nn.Linear(self.dim, task.n_outputs)) for task in blueprint.tasks)
         self.units = Named((t.name, Units(t.n_outputs)) for t in blueprint.tasks if t.kind == "regression")
 
+    def joined(self, inputs: Mapping[str, Input]) -> Tensor:
+        """Return the features of all branches, ``(b, joined_dim)``; `inputs` as `forward`."""
+        names = [plan.name for plan in self.blueprint.branches]
+        return torch.cat([self.branches[name](inputs[name]) for name in names], dim=1)
+
     def features(self, inputs: Mapping[str, Input]) -> Tensor:
         """Return what the task heads see, ``(b, dim)``; `inputs` as `forward`."""
-        names = [plan.name for plan in self.blueprint.branches]
-        features: Tensor = self.fusion(torch.cat([self.branches[name](inputs[name]) for name in names], dim=1))
+        features: Tensor = self.fusion(self.joined(inputs))
         return features
 
     def forward(self, inputs: Mapping[str, Input]) -> dict[str, Tensor]:

@@ -4,9 +4,7 @@ import json
 from collections.abc import Sequence
 
 from extract import modality_of, resolve_device
-from finetune.choice import choose_parts
 from finetune.device import Device
-from finetune.encoders import FROM_SCRATCH
 from finetune.settings import FinetuneSettings, read_settings
 from store import Dataset, InputError
 
@@ -65,17 +63,3 @@ def _by_kind(backbones: Sequence[str]) -> dict[str, str]:
             )
         found[KEYS[modality]] = name
     return found
-
-
-def encoder_names(dataset: Dataset, settings: FinetuneSettings) -> list[str]:
-    """Return the encoders that training starts from; untrained ones, whose features say little, are not among them.
-
-    Raises:
-        InputError: As `choose_parts`.
-    """
-    found = []
-    for part in choose_parts(dataset, settings):
-        if part.kind != "metadata":
-            default = settings.text_backbone if part.kind == "text" else settings.backbone
-            found.append(settings.branch(part.name, part.kind).encoder or default)
-    return [name for name in dict.fromkeys(found) if name != FROM_SCRATCH]

@@ -43,6 +43,16 @@ def one_block(blocks: Sequence[ImageBlock]) -> ImageBlock:
     return blocks[0] if len(blocks) == 1 else ImageBlock("", blocks[0].refs, None, parts=tuple(blocks))
 
 
+def check_whole(blocks: Sequence[ImageBlock]) -> None:
+    """Raise an `InputError` where a block has tiles or turns."""
+    for one in blocks:
+        if not is_one_crop(view_settings(one)):
+            raise InputError(
+                f"[images.{one.name}] has tiles or turns, and finetune trains on whole images: take them out, or "
+                "add an [images.NAME] without them and choose it with --set blocks"
+            )
+
+
 class ImageInput:
     """The pixels of one image branch.
 
@@ -62,12 +72,7 @@ class ImageInput:
             InputError: A block has tiles or turns.
         """
         block = one_block(blocks)
-        for one in blocks:
-            if not is_one_crop(view_settings(one)):
-                raise InputError(
-                    f"[images.{one.name}] has tiles or turns, and finetune trains on whole images: take them out, or "
-                    "add an [images.NAME] without them and choose it with --set blocks"
-                )
+        check_whole(blocks)
         self.sources = block.sources
         self._names = ", ".join(f"[images.{one.name}]" for one in blocks)
         self._parts = seen_parts(view_settings(block))

@@ -1,16 +1,15 @@
 """Predictions of a fine-tuned model on new files, part by part."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from finetune.bundle import FinetunedBundle, load_bundle
 from finetune.device import Device
+from finetune.inputs import Progress
 from heads import write_predictions
 from store import Dataset, prediction_dataset
-
-Progress = Callable[[int, int], None]
 
 
 def predict_source(
@@ -52,13 +51,7 @@ def _tables(
     device: Device,
     progress: Progress | None,
 ) -> Iterator[pd.DataFrame]:
-    for number, part in enumerate(dataset.parts(rows_at_once)):
-        before = number * rows_at_once
-
-        def advance(done: int, _: int, before: int = before) -> None:
-            if progress:
-                progress(before + done, dataset.n_rows)
-
+    for part, advance in dataset.parts_of_progress(rows_at_once, progress):
         table, left_out = bundle.predict(part, device=device, progress=advance)
         n_failed.append(len(left_out))
         yield table.assign(status=[left_out.get(row, "ok") for row in part.ids.tolist()])

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from extract import Place
-from finetune.bundle import save_bundle
+from finetune.bundle import UNSEEN, save_bundle
 from finetune.device import Device, is_main_process, n_workers
-from finetune.division import keep_some_out
+from finetune.division import KEPT, Fit, Rows, plan_fits, with_tasks
 from finetune.export import export_onnx
 from finetune.from_heads import begin_from_heads
 from finetune.listener import NOBODY, Listener
@@ -23,16 +22,14 @@ from finetune.outputs import Outputs, predict_rows
 from finetune.settings import FinetuneSettings
 from finetune.verdict import compare_with_heads, summary
 from heads import Calibration, Given, Leaderboard, Predictions, Sweep, calibration_of, given_entry, versions
-from store import FeatureStore
+from store import Dataset, FeatureStore
 
 if TYPE_CHECKING:
     from finetune.fit import Fitted
 
 HEAD = "finetune"
 TEST = "test"
-NOTHING = np.empty(0, dtype=np.int64)
 
-Rows = NDArray[np.int64]
 Entry = dict[str, Any]
 
 
@@ -41,17 +38,15 @@ class Part:
     """One fit, and what its network says of rows.
 
     Attributes:
-        fitted: The fit.
+        fit: The rows.
+        fitted: The network.
         outputs: By task, ``(n, k)``; NaN for rows that were not asked.
-        train: Rows trained on.
-        stop: Rows kept out of training.
         left_out: Why rows cannot be used, by row id.
     """
 
+    fit: Fit
     fitted: "Fitted"
     outputs: Outputs
-    train: Rows
-    stop: Rows
     left_out: dict[str, str]
 
 
@@ -97,20 +92,18 @@ class Run:
             InputError: `final`, and no row is held out as test.
             SystemExit: In all but the first of several processes, once training is done.
         """
-        pairs = self.sweep.pairs
-        is_whole = final or len(pairs) > 1
-        names = [f"fold-{number}" for number in range(len(pairs))] if is_whole else ["."]
-        parts = [
-            self._part(train, score, self.folder / name) for (train, score), name in zip(pairs, names, strict=True)
-        ]
-        kept = self._whole(final=final) if is_whole else parts[0]
+        sweep = self.sweep
+        dataset = with_tasks(sweep.dataset, sweep.task_names)
+        fits = plan_fits(dataset, sweep.split, fold=sweep.fold, final=final, seed=sweep.seed)
+        every = [self._part(dataset, fit, number, len(fits)) for number, fit in enumerate(fits, 1)]
+        kept, parts = every[-1], every[:-1] or every
         if not is_main_process():
             raise SystemExit(0)  # the first process scores and writes
-        sweep = self._usable([*parts, kept])
+        sweep = self._usable(every)
         heads = sweep.run(self.leaderboard, predictions=self.predictions)
         scored = [self._entry(sweep, task, parts) for task in sweep.task_names]
         tuned = [entry for entry, _ in scored]
-        spaces = self._keep(sweep, kept, scored, is_whole=is_whole)
+        spaces = self._keep(sweep, kept, scored, is_whole=len(every) > 1)
         comparisons = compare_with_heads(tuned, heads, self.predictions)
         if final:
             heads += sweep.final(heads, self.leaderboard, predictions=self.predictions)
@@ -122,36 +115,26 @@ class Run:
             "entries": heads + tuned,
             "epochs": len(kept.fitted.history),
             "best_epoch": kept.fitted.best_epoch,
-            "seconds": round(sum(part.fitted.seconds for part in {id(p): p for p in [*parts, kept]}.values()), 1),
+            "seconds": round(sum(part.fitted.seconds for part in every), 1),
             "comparisons": comparisons,
             "summary": summary(comparisons),
             "left_out": kept.left_out,
             "history": kept.fitted.history,
         }
 
-    def _whole(self, *, final: bool) -> Part:
-        """Fit once more, on every row that is not held out."""
-        dataset = self.sweep.dataset
-        nothing = np.empty(0, dtype=np.int64)
-        [(train, score)] = (
-            self.sweep.held_out_pairs(TEST) if final else [(self.sweep.split.fitting(dataset.ids), nothing)]
-        )
-        self.listener.say("once more, on all rows that are not held out: the model that is kept")
-        return self._part(train, score, self.folder)
-
-    def _part(self, train: Rows, score: Rows, folder: Path) -> Part:
+    def _part(self, dataset: Dataset, fit: Fit, number: int, n_fits: int) -> Part:
         from finetune.fit import Training, fit_fold  # imports Lightning, which predict has no use for
 
-        dataset = self.sweep.dataset
-        dataset = replace(dataset, tasks={name: dataset.tasks[name] for name in self.sweep.task_names})
-        settings = self.settings
-        rows, stop = keep_some_out(dataset, train, seed=self.sweep.seed)
-        training = Training(dataset, settings, rows, stop, folder, self.sweep.seed, self.device)
-        fitted = fit_fold(training, begin=partial(self._begin, rows), resume=self.resume, listener=self.listener)
-        how: dict[str, Any] = {"device": self.device, "workers": n_workers(settings, self.device)}
-        asked = np.sort(np.concatenate([stop, score]))
+        if n_fits > 1:
+            what = "all rows that are not held out, the one that is kept" if fit.folder == KEPT else fit.folder
+            self.listener.say(f"network {number} of {n_fits}: {what}")
+        folder = self.folder / fit.folder
+        training = Training(dataset, self.settings, fit.train, fit.stop, folder, self.sweep.seed, self.device)
+        fitted = fit_fold(training, begin=partial(self._begin, fit.train), resume=self.resume, listener=self.listener)
+        how: dict[str, Any] = {"device": self.device, "workers": n_workers(self.settings, self.device)}
+        asked = asked_rows(fit)
         outputs, left_out = predict_rows(fitted.network, dataset, asked, batch_size=fitted.batch_size, **how)
-        return Part(fitted, outputs, rows, stop, fitted.left_out | left_out)
+        return Part(fit, fitted, outputs, fitted.left_out | left_out)
 
     def _begin(self, rows: Rows, network: MultimodalNetwork) -> None:
         place = Place(self.device)
@@ -169,7 +152,7 @@ class Run:
         return given_entry(
             sweep,
             task,
-            [Given(part.outputs[task], part.stop) for part in parts],
+            [Given(part.outputs[task], part.fit.stop) for part in parts],
             head=HEAD,
             blocks=blocks_of(parts[0].fitted.network),
             identity=self._identity(sweep, task, held_out or sweep.role),
@@ -190,17 +173,21 @@ class Run:
             self.folder,
             kept.fitted.network,
             sweep.dataset,
-            rows=kept.train,
+            rows=kept.fit.train,
             calibrations=calibrations,
             entries={entry["task"]: entry for entry, _ in scored},
-            about={"split_fingerprint": sweep.split.fingerprint, "seed": sweep.seed, "versions": versions()},
+            about={
+                "split_fingerprint": sweep.split.fingerprint,
+                "seed": sweep.seed,
+                "versions": versions(),
+                UNSEEN: sweep.dataset.ids[kept.fit.stop if is_whole else asked_rows(kept.fit)].tolist(),
+            },
             device=self.device,
         )
 
     def _calibration(self, sweep: Sweep, task: str, part: Part) -> Calibration:
-        fitting = sweep.split.fitting(sweep.dataset.ids)
-        plan = sweep.plan(task, [(fitting, NOTHING)])
-        return calibration_of(plan, Given(part.outputs[task], part.stop), 0, seed=sweep.seed)
+        plan = sweep.plan(task, [sweep.split.whole(sweep.dataset.ids)])
+        return calibration_of(plan, Given(part.outputs[task], part.fit.stop), 0, seed=sweep.seed)
 
     def _identity(self, sweep: Sweep, task: str, role: str) -> str:
         """Return a digest of all that decides an entry's numbers."""
@@ -209,6 +196,11 @@ class Run:
         settings = self.settings.model_dump(mode="json")
         parts = [HEAD, task, role, settings, sweep.seed, sweep.split.fingerprint, labels.hexdigest()]
         return hashlib.sha256(json.dumps([*parts, sweep.dataset.ids.tolist()], sort_keys=True).encode()).hexdigest()
+
+
+def asked_rows(fit: Fit) -> Rows:
+    """Return the rows that a network is asked about: none that it is trained on."""
+    return np.sort(np.concatenate([fit.stop, fit.score]))
 
 
 def blocks_of(network: MultimodalNetwork) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The ``[finetune]`` table: every key, its default and its meaning; ``--set key=value`` says the same."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -237,6 +237,14 @@ def read_settings(table: Mapping[str, Any], assignments: Sequence[str] = ()) -> 
     if problems:
         raise InputError("[finetune]: " + "; ".join(problems))
     return settings
+
+
+def check_best_by(settings: FinetuneSettings, tasks: Collection[str]) -> None:
+    """Raise an `InputError` where `best_by` is none of the dataset's tasks."""
+    by = settings.best_by
+    if by not in ("mean", "loss", *tasks):
+        hint = did_you_mean(by, tasks)
+        raise InputError(f"[finetune]: best_by = {by!r}: there is no such task.{hint} Or give mean, or loss")
 
 
 def _assigned(assignments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

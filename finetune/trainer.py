@@ -11,13 +11,12 @@ from lightning import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from extract import resolve_device
-from finetune.device import Device
+from finetune.checkpoint import CHECKPOINTS, LAST
+from finetune.device import Device, choose_precision
 from finetune.loaders import Loaders
 from finetune.module import FinetuneModule
 from finetune.settings import FinetuneSettings
-from store import InputError
 
-PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 TENSORBOARD = "tensorboard"
 
 
@@ -37,7 +36,7 @@ def make_trainer(settings: FinetuneSettings, folder: Path, callbacks: list[Callb
             devices=devices,
             num_nodes=settings.nodes,
             strategy="ddp_find_unused_parameters_true" if several else "auto",
-            precision=_precision(settings, is_cuda=is_cuda),  # type: ignore[arg-type]
+            precision=choose_precision(settings, device),  # type: ignore[arg-type]
             max_epochs=settings.max_epochs,
             gradient_clip_val=settings.clip_norm,
             accumulate_grad_batches=settings.accumulate,
@@ -63,10 +62,14 @@ def train(trainer: Trainer, module: FinetuneModule, loaders: Loaders, checkpoint
         with quiet(), torch.random.fork_rng(devices):
             trainer.fit(module, loaders.train, loaders.stop, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:  # Lightning makes one of Ctrl-C and of SIGTERM
-        n_epochs = len(module.history)
-        raise Stopped(
-            f"stopped after {n_epochs} whole epochs: the same command with --resume goes on from the last checkpoint"
-        ) from None
+        raise Stopped(_stopped(Path(trainer.default_root_dir), len(module.history), trainer.max_epochs or 0)) from None
+
+
+def _stopped(folder: Path, n_done: int, n_epochs: int) -> str:
+    """Return in words where training was stopped, and how it goes on."""
+    is_saved = (folder / CHECKPOINTS / LAST).exists()
+    how = "with --resume goes on from the last checkpoint" if is_saved else "begins anew: no epoch was complete"
+    return f"{folder}: stopped after {n_done} of {n_epochs} epochs; the same command {how}"
 
 
 @contextmanager
@@ -83,17 +86,3 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _precision(settings: FinetuneSettings, *, is_cuda: bool) -> str:
-    """Return what Lightning calls the precision.
-
-    Raises:
-        InputError: float16 without a GPU.
-    """
-    asked = settings.precision
-    if asked == "float16" and not is_cuda:
-        raise InputError("[finetune]: precision = float16 needs a GPU; on a CPU take bfloat16 or float32")
-    if asked == "auto":
-        asked = "bfloat16" if is_cuda and torch.cuda.is_bf16_supported() else "float32"
-    return PRECISIONS[asked]

@@ -17,7 +17,7 @@ from heads.files import write_error
 from heads.gap import group_gap
 from heads.given import Given, calibration_of, given_entry
 from heads.head import balanced_weights, standardise
-from heads.importance import block_importance
+from heads.importance import block_importance, network_importance
 from heads.layers import FEATURES, Layer, bundle_of_layers, features_matrix
 from heads.leaderboard import Leaderboard, best, ranked, table
 from heads.linear import ABSENT, LinearHead
@@ -101,6 +101,7 @@ __all__ = [
     "mean_ranks",
     "metadata_columns",
     "needed_spec",
+    "network_importance",
     "ranked",
     "read_document",
     "rebuild_bundle",

@@ -24,6 +24,7 @@ READABLE = (1, 2)  # 1 has no calibration, no conditions and no description of c
 DOCUMENT = "bundle.json"
 WEIGHTS = "weights.safetensors"
 OOD = ".ood/"  # no task has such a name
+ABOUT = ("split_fingerprint", "seed", "versions", "unseen")  # the last of a fine-tuned network alone
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
@@ -80,7 +81,7 @@ def rebuild_bundle(document: Mapping[str, Any], tensors: Mapping[str, NDArray[An
         columns=tuple(document["columns"]),
         models={task["name"]: _read_model(task, folder, tensors) for task in document["tasks"]},
         reference=Reference.from_arrays(ood),
-        about={name: document[name] for name in ("split_fingerprint", "seed", "versions")},
+        about={name: document[name] for name in ABOUT if name in document},
         conditions={
             task["name"]: _read_model(task["condition"], folder, tensors)
             for task in document["tasks"]

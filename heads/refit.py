@@ -48,8 +48,7 @@ def fit_bundle(sweep: Sweep, entries: Iterable[Entry], folder: Path) -> Bundle:
     chosen = {task: entry for task, entry in best(entries).items() if task in sweep.task_names}
     if not chosen:
         raise InputError("there is nothing to save: no head that looks at features was run")
-    nothing = np.empty(0, dtype=np.int64)
-    pairs = [(sweep.split.fitting(sweep.dataset.ids), nothing)]
+    pairs = [sweep.split.whole(sweep.dataset.ids)]
     plans = {task: sweep.plan(task, pairs) for task in chosen}
     bundle = _make_bundle(sweep, chosen, plans, _fit_together(sweep, chosen, plans))
     bundle = replace(bundle, conditions=fit_conditions(sweep, chosen, pairs))

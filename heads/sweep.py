@@ -78,8 +78,7 @@ class Sweep:
     @cached_property
     def pairs(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """(training rows, rows to score) of `run`."""
-        pairs = self.split.outer(self.dataset.ids)
-        return pairs if len(pairs) == 1 or self.fold is None else [pairs[self.fold]]
+        return self.split.outer(self.dataset.ids, fold=self.fold)
 
     @property
     def n_entries(self) -> int:
@@ -156,11 +155,7 @@ class Sweep:
         Raises:
             InputError: There is no such set.
         """
-        held = self.split.held_out(self.dataset.ids, name)
-        if not len(held):
-            known = sorted({r for r in self.split.roles.values() if not r.isdecimal()} - {"train", "val"})
-            raise InputError(f"no row is held out as {name!r}; there is {', '.join(known) or 'no held-out set'}")
-        return [(self.split.fitting(self.dataset.ids), held)]
+        return [self.split.held_out_pair(self.dataset.ids, name)]
 
     def plan(self, task: str, pairs: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> Plan:
         """Cut one task along pairs of (training rows, rows to score)."""

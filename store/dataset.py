@@ -1,6 +1,6 @@
 """A dataset: a ``dataset.toml`` and the table, images and texts it names, checked when it is loaded."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -185,6 +185,20 @@ class Dataset:
         unlabelled = replace(self, tasks={})
         for start in range(0, self.n_rows, n_rows):
             yield unlabelled.take(range(start, min(start + n_rows, self.n_rows)))
+
+    def parts_of_progress(
+        self, n_rows: int, progress: Callable[[int, int], None] | None
+    ) -> Iterator[tuple["Dataset", Callable[[int, int], None]]]:
+        """Yield `parts`, each with a callback (done, to do) for it, which calls `progress` with rows of the whole."""
+        before = 0
+        for part in self.parts(n_rows):
+
+            def advance(done: int, to_do: int, before: int = before, n_rows: int = part.n_rows) -> None:
+                if progress is not None:
+                    progress(before + n_rows * done // max(1, to_do), self.n_rows)
+
+            yield part, advance
+            before += part.n_rows
 
 
 def _key_or_none(ref: ImageRef) -> str | None:

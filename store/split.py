@@ -52,11 +52,12 @@ class Split:
         """The held-out sets (``"test"`` and others), sorted."""
         return sorted(role for role in set(self.roles.values()) if not is_fitting(role))
 
-    def outer(self, ids: Iterable[str]) -> list[tuple[Index, Index]]:
+    def outer(self, ids: Iterable[str], *, fold: int | None = None) -> list[tuple[Index, Index]]:
         """Return what to fit on and what to score on: one pair per fold, or the pair train and val.
 
         Args:
             ids: Row ids of the dataset, all or some, in any order.
+            fold: This fold alone; without meaning where the table gives train and val.
 
         Returns:
             (train, score) pairs of positions in `ids`, ascending. No pair has a held-out row.
@@ -64,9 +65,27 @@ class Split:
         roles = self._roles(ids)
         if not self.n_folds:
             return [(np.flatnonzero(roles == "train"), np.flatnonzero(roles == "val"))]
-        folds = [str(fold) for fold in range(self.n_folds)]
+        folds = [str(number) for number in range(self.n_folds)]
         fitting = np.isin(roles, folds)
-        return [(np.flatnonzero(fitting & (roles != fold)), np.flatnonzero(roles == fold)) for fold in folds]
+        chosen = folds if fold is None else [folds[fold]]
+        return [(np.flatnonzero(fitting & (roles != one)), np.flatnonzero(roles == one)) for one in chosen]
+
+    def whole(self, ids: Iterable[str]) -> tuple[Index, Index]:
+        """Return the pair of all rows that are not held out, and nothing to score."""
+        return self.fitting(ids), np.empty(0, dtype=np.int64)
+
+    def held_out_pair(self, ids: Iterable[str], name: str = "test") -> tuple[Index, Index]:
+        """Return the pair of all rows that are not held out, and the rows of one held-out set.
+
+        Raises:
+            InputError: There is no such set.
+        """
+        ids = list(ids)
+        held = self.held_out(ids, name)
+        if not len(held):
+            known = ", ".join(self.held_out_names) or "no held-out set"
+            raise InputError(f"no row is held out as {name!r}; there is {known}")
+        return self.fitting(ids), held
 
     def fitting(self, ids: Iterable[str]) -> Index:
         """Return the positions in `ids` of all rows that are not held out: every fold, train and val."""

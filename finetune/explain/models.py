@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from extract import ImageEncoder, ImageError, Options, encoder_from_space
+from extract import ImageEncoder, Options, encoder_from_space
 from finetune.bundle import FinetunedBundle
 from finetune.inputs import RowDataset
 from finetune.pictures import Change, ImageInput
@@ -26,14 +26,17 @@ class Explained(Protocol):
         """The network of each input that is a picture, by the input's name."""
 
     @property
+    def others(self) -> tuple[str, ...]:
+        """The inputs without gradients, metadata aside."""
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks that have gradients."""
 
     def read(self, row: int) -> Inputs:
         """Return one row's inputs; pictures are uint8 ``(1, h, w, 3 p)``.
 
-        Raises:
-            ImageError: The row cannot be read.
+        The row can be read: it has a prediction.
         """
 
     def outputs(self, inputs: Inputs) -> dict[str, Tensor]:
@@ -48,14 +51,12 @@ class TunedModel:
         self._network, self._dataset = network, dataset
         images = [plan.name for plan in network.blueprint.branches if plan.kind == "image"]
         self.encoders = {name: network.branches[name].encoder for name in images}
+        self.others = tuple(f"text:{plan.name}" for plan in network.blueprint.branches if plan.kind == "text")
         self.tasks = tuple(task.name for task in network.blueprint.tasks)
 
     def read(self, row: int) -> Inputs:
         """As `Explained` says."""
-        found = RowDataset(self._dataset, self._network, np.array([row]))
-        if found.left_out:
-            raise ImageError(next(iter(found.left_out.values())))
-        return found[0, 0].inputs
+        return RowDataset(self._dataset, self._network, np.array([row]))[0, 0].inputs
 
     def outputs(self, inputs: Inputs) -> dict[str, Tensor]:
         """As `Explained` says."""
@@ -83,6 +84,7 @@ class FrozenModel:
                     self._modules[name] = encoder.runner.module
                     self._images[name] = _image_input(dataset, name, space)
         self.encoders = {name: module.get_submodule("network") for name, module in self._modules.items()}
+        self.others = tuple(name for name in bundle.spaces if name not in self.encoders)
 
     def read(self, row: int) -> Inputs:
         """As `Explained` says."""

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 SIDE_INCHES = 2.6
@@ -23,6 +21,9 @@ def draw_overlays(path: Path, picture: NDArray[np.uint8], heats: Mapping[str, ND
         heats: float32 ``(h, w)`` by name.
         title: Above.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(SIDE_INCHES * (1 + len(heats)), SIDE_INCHES + 0.5), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize=9)
     axes = figure.subplots(1, 1 + len(heats), squeeze=False)[0]

@@ -1,4 +1,4 @@
-"""Heat maps of the predictions of some rows."""
+"""The predictions of some rows, with heat maps of what they look at."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,96 +9,122 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from extract import ImageError
 from finetune.explain.attribution import grad_cam, integrated_gradients
 from finetune.explain.models import Explained, Inputs
 from finetune.explain.overlay import draw_overlays
 from heads import Bundle
-from store import InputError, Task
+from store import Task
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Target:
-    """One output of one task: a class with its probability, or a number."""
+    """What is predicted of one output of one task: a class with its probability, or a number.
+
+    Attributes:
+        task: The task.
+        number: Of the class, or of the output.
+        name: Of the class, or of the output.
+        value: The class, or the number.
+        p: Of the class; None for a number.
+        words: For people.
+    """
 
     task: str
-    output: int
+    number: int
     name: str
+    value: str | float
+    p: float | None
     words: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Its JSON value."""
+        return {"task": self.task, "output": self.name, "value": self.value, "p": self.p}
 
 
 def explain_rows(
-    model: Explained, bundle: Bundle, table: pd.DataFrame, out: Path, *, progress: Progress | None = None
-) -> list[dict[str, Any]]:
+    model: Explained,
+    bundle: Bundle,
+    table: pd.DataFrame,
+    status: Sequence[str],
+    out: Path,
+    *,
+    progress: Progress | None = None,
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Draw what the predictions of some rows look at.
 
     Args:
         model: With the gradients of `bundle`.
         bundle: Its tasks.
         table: What it predicted, one line per row.
-        out: A folder for the pictures: ``<row>.<task>.<picture>.png``.
+        status: ``ok``, or why a row has no prediction.
+        out: A folder for the pictures: ``<row>.<task>.<output>.<picture>.png``.
         progress: Called with (rows done, rows).
 
     Returns:
-        One JSON value per row: ``id``, ``pictures`` (``task``, ``output``, ``input``, ``file``) and ``status``.
-
-    Raises:
-        InputError: No task, or no picture, has gradients.
+        One JSON value per row: ``id``, ``predictions`` (`Target.document`), ``pictures`` (``task``, ``output``,
+        ``input``, ``file``) and ``status``; and lines that say what has no heat map and why.
     """
-    check_gradients(model, bundle)
-    found = []
+    found, notes = [], without_gradients(model, bundle)
     for row, predicted in enumerate(table.to_dict("records")):
-        document: dict[str, Any] = {"id": predicted["id"], "pictures": [], "status": "ok"}
-        try:
-            inputs = model.read(row)
-        except ImageError as error:
-            document["status"] = str(error)
-        else:
-            document["pictures"] = list(_pictures(model, bundle, inputs, predicted, out))
+        asked = [target for one in bundle.models.values() for target in targets(one.task, predicted)]
+        document: dict[str, Any] = {"id": predicted["id"], "predictions": [one.document for one in asked]}
+        document |= {"pictures": [], "status": status[row]}
+        drawn = [target for target in asked if target.task in model.tasks]
+        if status[row] == "ok" and drawn and model.encoders:
+            document["pictures"] = list(_pictures(model, model.read(row), drawn, predicted["id"], out, notes))
         found.append(document)
         if progress:
             progress(row + 1, len(table))
-    return found
+    return found, list(dict.fromkeys(notes))
 
 
-def check_gradients(model: Explained, bundle: Bundle) -> None:
-    """Raise an InputError where there is nothing to draw a heat map of."""
-    if not model.encoders:
-        raise InputError(
-            f"none of {', '.join(bundle.spaces) or 'the blocks'} is a whole image seen by a network, so there is no "
-            "gradient to draw. Extract with a network (extract --backbone resnet18), then heads --save"
-        )
-    if not model.tasks:
-        heads = ", ".join(sorted({one.head for one in bundle.models.values()}))
-        raise InputError(f"heat maps need a linear head, and this bundle has {heads}: heads --head linear --save")
+def without_gradients(model: Explained, bundle: Bundle) -> list[str]:
+    """Return a line for each block and each task that no heat map can be drawn of."""
+    lines = [
+        f"no heat map of {name}: only whole images seen by a network have one (extract --backbone resnet18)"
+        for name in model.others
+    ]
+    return lines + [
+        f"no heat map for {name}: {one.head} has no gradients (heads --head linear --save has)"
+        for name, one in bundle.models.items()
+        if name not in model.tasks
+    ]
 
 
 def targets(task: Task, predicted: Mapping[str, Any]) -> list[Target]:
-    """Return what is explained of a row: the predicted class, or every output."""
+    """Return what is explained of a row: the predicted class, or every output; nothing without a prediction."""
     if task.kind == "classification":
+        if pd.isna(predicted[task.name]):
+            return []
         name = str(predicted[task.name])
         p = float(predicted[f"{task.name}_p_{name}"])
-        return [Target(task.name, task.classes.index(name), name, f"{task.name}: {name} ({p:.2f})")]
+        return [Target(task.name, task.classes.index(name), name, name, p, f"{task.name}: {name} ({p:.2f})")]
     single = len(task.columns) == 1
     columns = [task.name] if single else [f"{task.name}_{column}" for column in task.columns]
-    words = [f"{column}: {float(predicted[column]):.4g}" for column in columns]
-    return [Target(task.name, i, column, words[i]) for i, column in enumerate(task.columns)]
+    values = [float(predicted[column]) for column in columns]
+    return [
+        Target(task.name, i, column, value, None, f"{column}: {value:.4g}")
+        for i, (column, value) in enumerate(zip(columns, values, strict=True))
+        if np.isfinite(value)
+    ]
 
 
 def _pictures(
-    model: Explained, bundle: Bundle, inputs: Inputs, predicted: Mapping[str, Any], out: Path
+    model: Explained, inputs: Inputs, asked: Sequence[Target], row: str, out: Path, notes: list[str]
 ) -> Iterator[dict[str, Any]]:
-    for task in model.tasks:
-        for target in targets(bundle.models[task].task, predicted):
-            for name in model.encoders:
-                cam = grad_cam(model, inputs, name, task, target.output)
-                heats = {} if cam is None else {"Grad-CAM": cam}
-                heats["integrated gradients"] = integrated_gradients(model, inputs, name, task, target.output)
-                file = out / f"{_plain([predicted['id'], task, target.name, name])}.png"
-                draw_overlays(file, _shown(inputs[name]), heats, f"{predicted['id']}\n{target.words}")
-                yield {"task": task, "output": target.name, "input": name, "file": str(file)}
+    for target in asked:
+        for name in model.encoders:
+            cam = grad_cam(model, inputs, name, target.task, target.number)
+            heats = {} if cam is None else {"Grad-CAM": cam}
+            if cam is None:
+                notes.append(f"no Grad-CAM of {name}: its network has no map of places; integrated gradients alone")
+            heats["integrated gradients"] = integrated_gradients(model, inputs, name, target.task, target.number)
+            file = out / f"{_plain([row, target.task, target.name, name])}.png"
+            draw_overlays(file, _shown(inputs[name]), heats, f"{row}\n{target.words}")
+            yield {"task": target.task, "output": target.name, "input": name, "file": str(file)}
 
 
 def _shown(pixels: Any) -> NDArray[np.uint8]:

@@ -11,9 +11,9 @@ import torch
 
 from extract import Options, extract_features, make_encoders
 from finetune.bundle import load_bundle, save_bundle
-from finetune.features import network_features
 from finetune.loaders import score_loader
 from finetune.network import MultimodalNetwork, make_network
+from finetune.outputs import network_features
 from finetune.predict import predict_source
 from finetune.settings import read_settings
 from heads import Calibration, bundle_kind

@@ -77,9 +77,16 @@ def test_the_same_seed_gives_the_same_run_and_the_global_state_stays(
     torch.rand(1)
 
 
-@pytest.mark.parametrize("n_batches", [1, 2, 4, 5])
+@pytest.mark.parametrize(
+    ("n_batches", "where"),
+    [(1, "1 of 3, after 1 of its batches"), (2, "2 of 3"), (4, "3 of 3"), (5, "3 of 3, after 1 of its batches")],
+)
 def test_a_run_broken_off_after_any_batch_goes_on_to_the_same_losses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unbroken: tuple[Training, Fitted, list[str]], n_batches: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    unbroken: tuple[Training, Fitted, list[str]],
+    n_batches: int,
+    where: str,
 ) -> None:
     training, fitted, _ = unbroken
     broken = replace(training, folder=tmp_path / "run")
@@ -87,7 +94,9 @@ def test_a_run_broken_off_after_any_batch_goes_on_to_the_same_losses(
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr(FinetuneModule, "training_step", failing(FinetuneModule.training_step, n_batches))
         fit_fold(broken)
-    resumed = fit_fold(broken, resume=True)
+    said: list[str] = []
+    resumed = fit_fold(broken, resume=True, listener=Listener(say=said.append))
+    assert said == [f"{broken.folder}: resuming at epoch {where}"]
     np.testing.assert_allclose(losses(resumed.history), losses(fitted.history), rtol=1e-5)
     mine, theirs = weights(resumed), weights(fitted)
     for name in theirs:
@@ -154,7 +163,13 @@ def test_sigterm_ends_training_after_the_batch_and_saves_it(
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, *batch)
 
-    with monkeypatch.context() as patch, pytest.raises(Stopped, match="stopped after 1 whole epochs"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(
+            Stopped,
+            match=r"run: stopped after 1 of 3 epochs; the same command with --resume goes on from the last checkpoint",
+        ),
+    ):
         patch.setattr(FinetuneModule, "training_step", step_and_ask_to_end)
         fit_fold(stopped)
     assert len(done) == 3 and read_checkpoint(stopped.last)["next"] == [1, 1]
@@ -164,13 +179,21 @@ def test_sigterm_ends_training_after_the_batch_and_saves_it(
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     training = a_training(tmp_path, "max_epochs=30", "patience=1", "lr=1e-9", "head_lr=1e-9")
-    first = fit_fold(training)
-    assert len(first.history) < 30  # patience ran out
     lines: list[str] = []
-    again = fit_fold(training, resume=True, listener=Listener(each_epoch=lines.append))
-    assert again.history == first.history and lines == []
-    fit_fold(training, listener=Listener(each_epoch=lines.append))  # without --resume it begins anew
-    assert len(lines) == len(first.history)
+    said: list[str] = []
+    listener = Listener(each_epoch=lines.append, say=said.append)
+    first = fit_fold(training, resume=True, listener=listener)
+    n_epochs = len(first.history)
+    assert n_epochs == len(lines) < 30  # patience ran out
+    again = fit_fold(training, resume=True, listener=listener)
+    assert again.history == first.history and len(lines) == n_epochs
+    fit_fold(training, listener=listener)  # without --resume it begins anew
+    assert len(lines) == 2 * n_epochs
+    assert said == [
+        f"{training.folder}: there is no checkpoint to resume from: beginning at epoch 1",
+        f"{training.folder}: was complete after {n_epochs} epochs, of which {n_epochs - 1} is the best: not trained on",
+        f"{training.folder}: replacing an earlier run's checkpoints and curves (--resume would go on from them)",
+    ]
 
 
 def test_what_an_epoch_says_is_said_drawn_and_written(unbroken: tuple[Training, Fitted, list[str]]) -> None:
@@ -343,7 +366,9 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(FinetuneModule, "validation_step", stop)
-    with pytest.raises(Stopped, match="stopped after 0 whole epochs: the same command with --resume goes on from"):
+    with pytest.raises(
+        Stopped, match="stopped after 0 of 2 epochs; the same command begins anew: no epoch was complete"
+    ):
         fit_fold(a_training(tmp_path))
     assert signal.getsignal(signal.SIGINT) is before
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune import choose_settings, encoder_names
+from finetune import choose_settings
 from store import InputError, load_dataset
 from tests.finetune.trained import make_images
 
@@ -17,9 +17,6 @@ def test_the_command_line_is_over_the_spec(tmp_path: Path) -> None:
     )
     assert (settings.lr, settings.max_epochs, settings.backbone) == (0.25, 3, "test_resnet")
     assert (settings.init, settings.weights, notes) == ("backbone", "random", [])
-    assert encoder_names(dataset, settings) == ["test_resnet"]
-    own, _ = choose_settings(dataset, assignments=["branches.bf.encoder=residual"], device="cpu")
-    assert encoder_names(dataset, own) == []
 
 
 def test_the_sample_is_shortened_without_a_gpu_and_says_how(tmp_path: Path) -> None:

@@ -98,7 +98,8 @@ def test_what_is_printed_for_people(tmp_path: Path) -> None:
     assert "task heads start from the linear solution of" in result.stderr
     assert "GPU" not in result.stderr and "Lightning" not in result.stderr and "Tip" not in result.stderr
     again = finetune(tmp_path, "--task", "kind", "--name", "mine", "--init", "heads", "--resume")
-    assert "epoch 1 of 2" not in again.stderr  # it was finished
+    assert "epoch 1 of 2" not in again.stderr
+    assert "mine: was complete after 2 epochs, of which" in again.stderr
     assert (tmp_path / "runs" / "mine" / "checkpoints" / "best.ckpt").exists()
 
 

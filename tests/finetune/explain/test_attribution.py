@@ -61,9 +61,56 @@ def test_grad_cam_is_warm_where_the_map_speaks_for_the_class(inputs):
     assert heat.max() > 0
 
 
-@pytest.mark.parametrize(("name", "has_map"), [("test_resnet", True), ("test_convnext", True), ("test_vit", False)])
-def test_networks_of_convolutions_have_a_feature_map(name, has_map):
+SMALL_SWIN = {"embed_dim": 24, "depths": (1, 1), "num_heads": (2, 2), "img_size": 56}
+
+
+def made(name):
     with seeded(0):
-        network = timm.create_model(name, num_classes=0).eval()
-    found = feature_map(network, lambda: network(torch.zeros(1, 3, 160, 160)))
-    assert (found is not None) == has_map
+        return timm.create_model(name, num_classes=2, **(SMALL_SWIN if name.startswith("swin") else {})).eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "size_px", "layer"),
+    [
+        ("test_resnet", 160, "layer4"),
+        ("test_convnext", 160, "norm_pre"),
+        ("test_vit", 160, "blocks.5.norm1"),
+        ("swin_tiny_patch4_window7_224", 56, "layers.1.blocks.0.norm1"),
+    ],
+)
+def test_the_feature_map_is_the_last_that_speaks_for_the_output(name, size_px, layer):
+    network = made(name)
+    found = feature_map(network, lambda: network(torch.zeros(1, 3, size_px, size_px)))
+    assert {module: path for path, module in network.named_modules()}[found] == layer
+
+
+def test_a_network_without_places_has_no_feature_map():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.LayerNorm(8))
+    assert feature_map(network, lambda: network(torch.zeros(1, 3, 2, 2))) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "size_px", "grid"), [("test_vit", 160, (10, 10)), ("swin_tiny_patch4_window7_224", 56, (7, 7))]
+)
+def test_grad_cam_of_tokens_is_the_mean_gradient_times_the_activation_on_the_grid(name, size_px, grid):
+    network, given = made(name), torch.randn(1, 3, size_px, size_px, generator=torch.Generator().manual_seed(0))
+
+    class Tokens:
+        def __init__(self):
+            self.encoders = {"x": network}
+
+        def outputs(self, inputs):
+            return {"kind": network(inputs["x"].permute(0, 3, 1, 2))}
+
+    x = given.permute(0, 2, 3, 1)
+    seen = []
+    norm = feature_map(network, lambda: network(given))
+    hook = norm.register_forward_hook(lambda *found: seen.append(found[2]))
+    gradient = torch.autograd.grad(network(given)[0, 1], (tokens := seen[0]))[0]
+    hook.remove()
+    tokens, gradient = (one.reshape(1, -1, one.shape[-1])[0, -grid[0] * grid[1] :] for one in (tokens, gradient))
+    want = torch.relu((tokens * gradient.mean(dim=0)).sum(dim=1)).reshape(1, 1, *grid)
+    want = nn.functional.interpolate(want, (size_px, size_px), mode="bilinear")[0, 0].detach().numpy()
+    got = grad_cam(Tokens(), {"x": x}, "x", "kind", 1)
+    assert want.max() > 0
+    assert np.allclose(got, want, atol=1e-5 * want.max())
