@@ -4,7 +4,7 @@ Shape letters: g folds in the batch, k logit columns (1 for two classes, else c)
 u is g, or 1 where all folds share their coordinates.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -134,6 +134,9 @@ class Principal:
 
     def apply(self, residual: NDArray[Any]) -> NDArray[Any]:
         """Inverse times residual, ``(g, k, s, r)``."""
+        return _without_common(self._multiply, residual)
+
+    def _multiply(self, residual: NDArray[Any]) -> NDArray[Any]:
         if self._basis is None:
             return np.asarray(self._inverse * residual)
         turned = residual / self._scale
@@ -153,16 +156,24 @@ class Blocks:
             self._inverse[i, j] = _inverse_spd(hessian.own(i, j))
 
     def apply(self, residual: NDArray[Any]) -> NDArray[Any]:
-        """Inverse times residual, ``(g, k, 1, r)``; a softmax does not see what all classes have in common."""
-        if residual.shape[1] == 1:
-            return self._multiply(residual)
-        first = self._multiply(residual - residual.mean(axis=1, keepdims=True))
-        return np.asarray(first - first.mean(axis=1, keepdims=True))
+        """Inverse times residual, ``(g, k, 1, r)``."""
+        return _without_common(self._multiply, residual)
 
     def _multiply(self, residual: NDArray[Any]) -> NDArray[Any]:
         if len(self._inverse) == len(residual):
             return np.asarray(self._inverse @ residual.swapaxes(2, 3)).swapaxes(2, 3)
         return np.asarray(residual[:, :, 0].swapaxes(0, 1) @ self._inverse[0]).swapaxes(0, 1)[:, :, None]
+
+
+def _without_common(multiply: Callable[[NDArray[Any]], NDArray[Any]], residual: NDArray[Any]) -> NDArray[Any]:
+    """Multiply ``(g, k, s, r)``, but for what all classes have in common: a softmax does not see it.
+
+    Its intercept is not penalised either, so that rounding would grow without bound in that direction.
+    """
+    if residual.shape[1] == 1:
+        return multiply(residual)
+    first = multiply(residual - residual.mean(axis=1, keepdims=True))
+    return np.asarray(first - first.mean(axis=1, keepdims=True))
 
 
 def _times(V: NDArray[Any], matrix: NDArray[Any]) -> NDArray[Any]:
