@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from pandas import DataFrame
 
-    from extract import Encoder, Looks, Options, SpaceReport
+    from extract import Drawing, Encoder, Looks, Options, SpaceReport
     from finetune import FinetuneSettings
-    from heads import Bundle, Leaderboard, Predictions, Result, Sweep
+    from heads import Bundle, FeatureMatrix, Leaderboard, Predictions, Result, Sweep
     from store import Dataset, FeatureStore, Problem, Section, SlurmJob, Split
 
 ROWS_LEFT_OUT = 3
@@ -390,6 +390,18 @@ def make_sweep(
     return sweep
 
 
+def embed_more(sweep: "Sweep", features: "FeatureStore", source: Path, options: "Options") -> "FeatureMatrix":
+    """Embed rows that the dataset does not have as its own are embedded, and return their matrix."""
+    from extract import encoders_from_spaces
+    from heads import load_matrix_like, needed_spec
+    from store import prediction_dataset
+
+    matrix = sweep.matrix
+    dataset = prediction_dataset(needed_spec(sweep.dataset.spec, set(matrix.blocks)), source)
+    embed_with(encoders_from_spaces(matrix.spaces, matrix.provenance, options), dataset, features)
+    return load_matrix_like(dataset, features, spaces=matrix.spaces, columns=matrix.columns)
+
+
 def warn_of_tuned(sweep: "Sweep") -> None:
     """Say which features flatter cross-validated scores: their encoder has learned from the labels of these rows."""
     for block, known in sweep.matrix.provenance.items():
@@ -530,21 +542,30 @@ def save_chart(sweep: "Sweep", entries: list[dict[str, Any]]) -> str:
 
 
 def predict_files(
-    folder: Path, source: Path, out: Path, *, store_url: str | None, options: "Options"
+    folder: Path,
+    source: Path,
+    out: Path,
+    *,
+    store_url: str | None,
+    options: "Options",
+    drawing: "Drawing | None" = None,
 ) -> tuple[int, int]:
     """Embed what is new and predict it part by part; return the number of rows and of those without a prediction."""
     from extract import encoders_from_spaces, total_reports
-    from heads import bundle_kind, load_bundle, write_predictions
+    from heads import bundle_kind, load_bundle, prediction_words, write_predictions
     from store import prediction_dataset
 
     if bundle_kind(folder) == "finetune":
-        return predict_tuned(folder, source, out, options=options)
+        return predict_tuned(folder, source, out, options=options, drawing=drawing)
     bundle = load_bundle(folder)
     dataset = prediction_dataset(bundle.spec, source)
     store = open_store_beside(folder, out, store_url)
     encoders = encoders_from_spaces(bundle.spaces, bundle.provenance, options)
     done: list[tuple[list[SpaceReport], int]] = []
-    write_predictions(predict_parts(bundle, dataset, store, encoders, done), out)
+    tables = predict_parts(bundle, dataset, store, encoders, done)
+    if drawing is not None:
+        tables = drawing.draw(tables, dataset, partial(prediction_words, bundle))
+    write_predictions(tables, out)
     say_reports(total_reports(reports for reports, _ in done))
     return dataset.n_rows, sum(n_failed for _, n_failed in done)
 
@@ -569,7 +590,9 @@ def training_of(bundle: Path, data: Path | None) -> "tuple[Dataset, Split] | Non
     return dataset, open_split(dataset, keep=False)
 
 
-def predict_tuned(folder: Path, source: Path, out: Path, *, options: "Options") -> tuple[int, int]:
+def predict_tuned(
+    folder: Path, source: Path, out: Path, *, options: "Options", drawing: "Drawing | None" = None
+) -> tuple[int, int]:
     """Predict with a fine-tuned network, whose features are not stored; return as `predict_files`."""
     from finetune import predict_source
     from store import InputError
@@ -577,8 +600,10 @@ def predict_tuned(folder: Path, source: Path, out: Path, *, options: "Options") 
     if options.weights != "pretrained":
         raise InputError(f"--weights {options.weights}: {folder} is a fine-tuned network, which has its own weights")
     with progress("predicting") as update:
-        device = options.device
-        return predict_source(folder, source, out, rows_at_once=ROWS_AT_ONCE, device=device, progress=update)
+        at_once, device = ROWS_AT_ONCE, options.device
+        return predict_source(
+            folder, source, out, rows_at_once=at_once, device=device, drawing=drawing, progress=update
+        )
 
 
 def predict_parts(
@@ -611,7 +636,8 @@ def check_rows(problems: "Sequence[Problem]", unreadable: Sequence[tuple[str, st
 def draw_exploration(dataset: "Dataset", looks: "Looks", found: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Draw the pictures of `explore` that there is something for, and return their files by name."""
     from extract import draw_examples
-    from heads import draw_distributions, draw_intensity, write_error
+    from heads import draw_distributions, draw_intensity
+    from store import write_error
 
     files = {name: folder / f"{name}.png" for name in ("classes", "intensity", "examples")}
     try:
@@ -825,15 +851,28 @@ def audit(
     show_result(document, audit_report(document), as_json=as_json)
 
 
-@app.command(epilog="Example: python cli.py curve --task morphology")
+@app.command(epilog="Example: python cli.py curve --task morphology --unlabelled tem/unlabelled")
 @takes_groups
-def curve(place: Place, tried: Tried, as_json: Json = False) -> None:
+def curve(
+    place: Place,
+    tried: Tried,
+    unlabelled: Annotated[
+        Path | None, typer.Option("--unlabelled", help="A folder, or a table, of images without labels to learn from.")
+    ] = None,
+    weights: Weights = "pretrained",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
     """Score against the number of labelled rows: would more labels help, or rows without any?"""
+    from extract import Options
     from heads import curve_report, learning_curves
 
-    sweep = make_sweep(*place.open(), **asdict(tried) | {"heads": tried.heads or ["linear"]})
-    curves = learning_curves(sweep, run_sweep(sweep))
+    dataset, features = place.open()
+    sweep = make_sweep(dataset, features, **asdict(tried) | {"heads": tried.heads or ["linear"]})
+    more = None if unlabelled is None else embed_more(sweep, features, unlabelled, Options(weights, device=device))
+    curves = learning_curves(sweep, run_sweep(sweep), more=more)
     show_result({"curves": curves}, curve_report(curves), as_json=as_json)
+    raise typer.Exit(ROWS_LEFT_OUT if more is not None and not more.complete.all() else 0)
 
 
 @app.command(epilog="Example: python cli.py transfer --leave-one-group-out --task morphology")
@@ -930,21 +969,24 @@ def predict(
     bundle: Annotated[Path, typer.Argument(help="A bundle's folder, made by heads --save or finetune.")],
     source: Annotated[Path, typer.Argument(help="A folder of images, or a table like the training table.")],
     out: Annotated[Path, typer.Option("--out", help="Where to write the predictions, csv.")] = Path("predictions.csv"),
+    draw: Annotated[
+        Path | None, typer.Option("--draw", help="A folder for copies of the images with their predictions drawn in.")
+    ] = None,
     store: Store = None,
     weights: Weights = "pretrained",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Predict labels and probabilities for new files, embedding what is new."""
-    from extract import Options
+    from extract import Drawing, Options
+    from heads import predictions_report
 
-    options = Options(weights=weights, device=device)
-    n_rows, n_failed = predict_files(bundle, source, out, store_url=store, options=options)
-    if as_json:
-        show({"rows": n_rows, "failed": n_failed, "out": str(out)})
-    else:
-        print(f"{out}: {n_rows} rows" + (f", {n_failed} of them without a prediction" if n_failed else ""))
-    raise typer.Exit(ROWS_LEFT_OUT if n_failed else 0)
+    options, drawing = Options(weights=weights, device=device), None if draw is None else Drawing(draw, source)
+    n_rows, n_failed = predict_files(bundle, source, out, store_url=store, options=options, drawing=drawing)
+    drawn = {} if drawing is None else {"drawn": drawing.document()}
+    document = {"rows": n_rows, "failed": n_failed, "out": str(out), **drawn}
+    show_result(document, predictions_report(document), as_json=as_json)
+    raise typer.Exit(ROWS_LEFT_OUT if n_failed or (drawing and drawing.left_out) else 0)
 
 
 @app.command(epilog="Example: python cli.py explain tem/runs/heads tem/unlabelled --rows 4")

@@ -3,6 +3,7 @@
 from extract.backbone import Backbone, ImageEncoder, image_space, load_backbone, vector_length, with_normalisation
 from extract.decode import ImageError, read_image
 from extract.depth import deep_blocks
+from extract.drawing import Drawing
 from extract.encoder import (
     ENCODERS,
     Encoder,
@@ -29,6 +30,7 @@ from extract.weights import WeightsError, load_or_random, seeded, state_digest
 
 __all__ = [
     "Backbone",
+    "Drawing",
     "ENCODERS",
     "Encoder",
     "ImageEncoder",

@@ -49,9 +49,8 @@ from heads import (
     read_document,
     rebuild_bundle,
     write_document,
-    write_error,
 )
-from store import Dataset, FeatureSpace, InputError, StoreError, view_settings
+from store import Dataset, FeatureSpace, InputError, StoreError, view_settings, write_error
 
 KIND = "finetune"
 DOCUMENT = "bundle.json"

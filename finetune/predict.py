@@ -1,14 +1,16 @@
 """Predictions of a fine-tuned model on new files, part by part."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
+from extract import Drawing
 from finetune.bundle import FinetunedBundle, load_bundle
 from finetune.device import Device
 from finetune.inputs import Progress
-from heads import write_predictions
+from heads import prediction_words, write_predictions
 from store import Dataset, prediction_dataset
 
 
@@ -19,6 +21,7 @@ def predict_source(
     *,
     rows_at_once: int,
     device: Device = "auto",
+    drawing: Drawing | None = None,
     progress: Progress | None = None,
 ) -> tuple[int, int]:
     """Predict a folder of images or a table, and write the predictions as heads' bundles do.
@@ -29,6 +32,7 @@ def predict_source(
         out: The csv.
         rows_at_once: Rows in memory.
         device: Where the network runs.
+        drawing: Gets a copy of every image with its predictions.
         progress: Called with (rows done, rows to do).
 
     Returns:
@@ -38,6 +42,8 @@ def predict_source(
     dataset = prediction_dataset(bundle.layers.spec, source)
     n_failed: list[int] = []
     tables = _tables(bundle, dataset, n_failed, rows_at_once=rows_at_once, device=device, progress=progress)
+    if drawing is not None:
+        tables = drawing.draw(tables, dataset, partial(prediction_words, bundle.layers))
     write_predictions(tables, out)
     return dataset.n_rows, sum(n_failed)
 

@@ -6,6 +6,7 @@ from heads.bundle import Bundle
 from heads.bundle_folder import bundle_kind, describe_bundle, load_bundle, read_document, rebuild_bundle, write_document
 from heads.calibration import Calibration
 from heads.chart import draw_robustness, draw_scores
+from heads.columns import prediction_words
 from heads.comparison import compare_blocks, compare_entries, gain_words
 from heads.conversions import chosen_conversions, compare_conversions, each_alone, mean_ranks
 from heads.curve import learning_curves
@@ -13,7 +14,6 @@ from heads.distribution import draw_distributions, draw_intensity
 from heads.entry import versions
 from heads.error_report import errors_report
 from heads.errors import row_captions, write_errors
-from heads.files import write_error
 from heads.gap import group_gap
 from heads.given import Given, calibration_of, given_entry
 from heads.head import balanced_weights, standardise
@@ -33,6 +33,7 @@ from heads.report import (
     curve_report,
     entries_report,
     importance_report,
+    predictions_report,
     robustness_report,
     transfer_report,
 )
@@ -102,6 +103,8 @@ __all__ = [
     "metadata_columns",
     "needed_spec",
     "network_importance",
+    "prediction_words",
+    "predictions_report",
     "ranked",
     "read_document",
     "rebuild_bundle",
@@ -114,7 +117,6 @@ __all__ = [
     "transfer",
     "transfer_report",
     "write_document",
-    "write_error",
     "write_errors",
     "versions",
     "write_predictions",

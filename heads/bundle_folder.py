@@ -14,10 +14,9 @@ from heads.bundle import Bundle, Model
 from heads.calibration import CalibratedHead, Calibration
 from heads.columns import describe_columns
 from heads.conformal import COVERAGE
-from heads.files import write_error
 from heads.ood import Reference
 from heads.registry import HEADS
-from store import FeatureSpace, InputError, StoreError, Task, parse_spec
+from store import FeatureSpace, InputError, StoreError, Task, parse_spec, write_error
 
 SCHEMA_VERSION = 2
 READABLE = (1, 2)  # 1 has no calibration, no conditions and no description of columns

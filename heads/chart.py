@@ -1,6 +1,7 @@
 """Pictures of results: scores beside the baseline, scores against disturbance, what is taken for what."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def draw_scores(entries: Iterable[Entry], path: Path) -> None:
     colours = {blocks: COLOURS[i % len(COLOURS)] for i, blocks in enumerate(names[1:])} | {(): GREY}
     n_columns = min(PANELS_PER_ROW, len(bars))
     n_lines = -(-len(bars) // n_columns)
-    height = max(len(found) for found in bars.values())
+    height = max(_places(found)[-1] for found in bars.values())
     figure = make_figure((4.6 * n_columns, n_lines * (1.2 + 0.42 * height)))
     panels = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
     for axes, (task, found) in zip(panels, bars.items(), strict=False):
@@ -197,9 +198,17 @@ def _bars(ranked_entries: Sequence[Entry]) -> list[Entry]:
     return prior + sorted(others, key=lambda entry: (len(entry["blocks"]), entry["blocks"]))
 
 
+def _places(entries: Sequence[Entry]) -> list[float]:
+    """Return where each bar lies, in bars from the top: a label of more than two lines needs more room."""
+    room = [max(2, _label(entry).count("\n") + 1) / 2 for entry in entries]
+    ends = accumulate(room)
+    return [end - own / 2 for end, own in zip(ends, room, strict=True)]
+
+
 def _draw(axes: "Axes", task: str, entries: Sequence[Entry], colours: dict[tuple[str, ...], str]) -> None:
     metric = entries[0]["headline"]
-    for place, entry in enumerate(entries):
+    places = _places(entries)
+    for place, entry in zip(places, entries, strict=True):
         score = entry["metrics"][metric]
         axes.barh(place, score["value"] or 0.0, color=colours[tuple(entry["blocks"])], height=0.72)
         if score["low"] is not None:
@@ -215,7 +224,7 @@ def _draw(axes: "Axes", task: str, entries: Sequence[Entry], colours: dict[tuple
             fontsize=8,
         )
     axes.axvline(entries[0]["baseline"][metric] or 0.0, color="black", linestyle="--", linewidth=1)
-    axes.set_yticks(range(len(entries)), [_label(entry) for entry in entries], fontsize=8)
+    axes.set_yticks(places, [_label(entry) for entry in entries], fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.16)
     axes.set_xlim(0, 1.1 if entries[0]["kind"] == "classification" else None)

@@ -42,11 +42,28 @@ def applies_name(task: str) -> str:
     return f"{task}_p_applies"
 
 
+def prediction_words(bundle: "Bundle", row: Mapping[str, Any]) -> list[str]:
+    """Return what a row of predictions says, a line per output: ``morphology: flat 0.81``, ``hall_flow: 31.2 s``.
+
+    Behind a task with a condition stands the probability that this holds.
+    """
+    lines = []
+    for name, model in bundle.models.items():
+        applies = f", applies {row[applies_name(name)]:.2f}" if name in bundle.conditions else ""
+        if model.task.kind == "classification":
+            lines.append(f"{name}: {row[name]} {row[f'{name}_p_{row[name]}']:.2f}{applies}")
+            continue
+        unit = _unit(bundle, name)
+        behind = (f" {unit}" if unit else "") + applies
+        lines += [f"{output}: {row[output]:.4g}{behind}" for output in _output_names(model.task)]
+    return lines
+
+
 def describe_columns(bundle: "Bundle") -> list[dict[str, Any]]:
     """Return column, meaning and unit (None where there is none), in the order of the table."""
     rows: Described = [("id", "the row's id", None)]
     for name, model in bundle.models.items():
-        unit = bundle.spec.tasks[name].unit if name in bundle.spec.tasks else None
+        unit = _unit(bundle, name)
         is_class = model.task.kind == "classification"
         rows += (_describe_classes if is_class else _describe_outputs)(model.task, unit)
         if name in bundle.conditions:
@@ -71,6 +88,10 @@ def _describe_outputs(task: Task, unit: str | None) -> Described:
         rows += [(name, f"predicted {column}", unit)]
         rows += [(f"{name}_low", f"lower {ends}", unit), (f"{name}_high", f"upper {ends}", unit)]
     return rows
+
+
+def _unit(bundle: "Bundle", task: str) -> str | None:
+    return bundle.spec.tasks[task].unit if task in bundle.spec.tasks else None
 
 
 def _output_names(task: Task) -> list[str]:

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from heads.comparison import gain_words
 from heads.entry import bootstrapped
 from heads.leaderboard import Entry, best
+from heads.matrix import FeatureMatrix
 from heads.metrics import METRICS, Estimate, Scored, difference
 from heads.sweep import Sweep
-from heads.unlabelled import label_spread, self_trained, unlabelled
+from heads.unlabelled import label_spread, self_trained, unlabelled, with_more
+from store import InputError
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of the labelled training rows
 N_DRAWS = 5  # subsets per share; the whole has but one
@@ -21,7 +23,9 @@ Rows = NDArray[np.int64]
 Pair = tuple[Rows, Rows]
 
 
-def learning_curves(sweep: Sweep, entries: Iterable[Entry]) -> list[dict[str, Any]]:
+def learning_curves(
+    sweep: Sweep, entries: Iterable[Entry], *, more: FeatureMatrix | None = None
+) -> list[dict[str, Any]]:
     """Score each task's best entry against the number of labelled rows it is fitted on.
 
     Subsets are whole groups, drawn anew in every outer training part; all are scored on the same rows.
@@ -29,17 +33,26 @@ def learning_curves(sweep: Sweep, entries: Iterable[Entry]) -> list[dict[str, An
     Args:
         sweep: What was run.
         entries: What its `run` gave.
+        more: Rows of no split and without labels, in the layout of the sweep's matrix; classifications learn from them
+            as from their own rows without a label.
 
     Returns:
         JSON values, one per task: ``points`` with ``n_rows`` (mean over draws and folds) and the headline metric,
         ``gain`` from half of the rows to all of them, ``words``, and where there are rows without a label
         ``self_training``: the same head with those rows labelled by itself, and ``label_spreading``: labels spread
         over nearest neighbours instead of a head; each beside the supervised one.
+
+    Raises:
+        InputError: There are more rows, and nothing but numbers to predict.
     """
-    return [_curve(sweep, task, entry) for task, entry in best(entries).items()]
+    if more is not None and all(sweep.dataset.tasks[task].kind == "regression" for task in sweep.task_names):
+        raise InputError("rows without a label teach classifications alone, and every task here is a regression")
+    if more is not None and dict(more.blocks) != dict(sweep.matrix.blocks):
+        raise ValueError("the rows without a label have other columns")
+    return [_curve(sweep, task, entry, more) for task, entry in best(entries).items()]
 
 
-def _curve(sweep: Sweep, task: str, entry: Entry) -> dict[str, Any]:
+def _curve(sweep: Sweep, task: str, entry: Entry, more: FeatureMatrix | None) -> dict[str, Any]:
     draws = _draws(sweep, task)
     pairs = [pair for _, parts in draws for pair in parts]
     plan = sweep.plan(task, pairs)
@@ -59,6 +72,8 @@ def _curve(sweep: Sweep, task: str, entry: Entry) -> dict[str, Any]:
     document |= {"baseline": entry["baseline"][metric]} | _described(points, metric)
     whole = plan.part(range(start - len(draws[-1][1]), start))
     spare = unlabelled(sweep, whole)
+    if more is not None and whole.task.kind == "classification":
+        whole, X, spare = with_more(whole, X, more.X[more.complete][:, more.select(blocks)], spare=spare)
     if not spare:
         return document
     trained = self_trained(sweep, whole, heads[-len(whole.jobs) :], X, spare=spare, head=entry["head"])

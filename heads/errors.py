@@ -8,11 +8,10 @@ import numpy as np
 
 from heads.chart import draw_confusion, draw_scatter
 from heads.entry import BOOTSTRAP_SEED
-from heads.files import write_error
 from heads.output import write_predictions
 from heads.per_class import RATES, class_rates, confusion
 from heads.stored import Result
-from store import Dataset
+from store import Dataset, write_error
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from heads.files import write_error
 from heads.metrics import METRICS
 from heads.registry import PRIOR
-from store import StoreError
+from store import StoreError, write_error
 
 Entry = dict[str, Any]
 """A result; its keys are listed in DESIGN.md under "What scripts rely on"."""

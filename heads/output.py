@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heads.files import write_error
-from store import InputError
+from store import InputError, write_error
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -7,9 +7,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from heads.files import write_error
 from heads.leaderboard import Entry
 from heads.metrics import Kind, Scored
+from store import write_error
 
 SCHEMA_VERSION = 1
 

@@ -64,6 +64,20 @@ def robustness_report(found: Iterable[Mapping[str, Any]]) -> list[Section]:
     return [_robustness_section(one) for one in found]
 
 
+def predictions_report(document: Mapping[str, Any]) -> list[Section]:
+    """Return how many rows were predicted and, where copies were asked for, drawn; and which rows were not, and why."""
+    failed = f", {document['failed']} of them without a prediction" if document["failed"] else ""
+    lines = [f"{document['out']}: {document['rows']} rows{failed}"]
+    if (drawn := document.get("drawn")) is not None:
+        left_out = drawn["left_out"]
+        lines.append(
+            f"{drawn['folder']}: {drawn['images']} images" + (f", {len(left_out)} rows without" if left_out else "")
+        )
+        lines += [f"  row '{row}': {reason}" for row, reason in list(left_out.items())[:SHOWN]]
+        lines += [f"  and {n_more} more; --json names them all"] if (n_more := len(left_out) - SHOWN) > 0 else []
+    return [Section(lines=lines)]
+
+
 def importance_report(found: Sequence[Mapping[str, Any]]) -> list[Section]:
     """Return, by task, what the score loses without what each block says."""
     sections = []

@@ -42,6 +42,26 @@ def unlabelled(sweep: Sweep, plan: Plan) -> list[Rows]:
     return [np.flatnonzero(missing & np.isin(plan.rows, train)) for train in outer]
 
 
+def with_more(
+    plan: Plan, X: NDArray[np.float32], more: NDArray[np.float32], *, spare: Sequence[Rows]
+) -> tuple[Plan, NDArray[np.float32], list[Rows]]:
+    """Put e rows that no split knows behind those of a plan; every job may learn from all of them.
+
+    Args:
+        plan: Of a classification.
+        X: Raw rows of the plan ``(m, d)``.
+        more: Raw rows without a label ``(e, d)``.
+        spare: As `unlabelled` gives them.
+
+    Returns:
+        The plan, X ``(m + e, d)`` and the rows without a label, for `self_trained` and `label_spread`.
+    """
+    own = np.arange(len(X), len(X) + len(more))
+    before = spare or [np.empty(0, np.int64)] * len(plan.jobs)
+    longer = replace(plan, jobs=tuple(_longer(job, len(more)) for job in plan.jobs))
+    return longer, np.concatenate([X, more]), [np.concatenate([rows, own]) for rows in before]
+
+
 def self_trained(
     sweep: Sweep, plan: Plan, heads: Sequence[Head], X: NDArray[np.float32], *, spare: Sequence[Rows], head: str
 ) -> tuple[float, Scored]:
@@ -92,6 +112,13 @@ def _spread_labels(job: Job, X: NDArray[np.float32], rows: Rows, score: Rows) ->
     n_neighbours = min(N_NEIGHBOURS, len(train))
     model = LabelSpreading(kernel="knn", n_neighbors=n_neighbours, max_iter=MAX_STEPS).fit(scale.apply(X[train]), y)
     return spread(model.predict_proba(scale.apply(X[score])), model.classes_, job.n_classes)
+
+
+def _longer(job: Job, n_rows: int) -> Job:
+    """Return the job with rows behind its own, which nothing is known of."""
+    weight = job.sample_weight
+    y = np.concatenate([job.y, np.full(n_rows, -1)])
+    return replace(job, y=y, sample_weight=None if weight is None else np.concatenate([weight, np.ones(n_rows)]))
 
 
 def _teach(job: Job, head: Head, X: NDArray[np.float32], rows: Rows) -> Job:

@@ -6,7 +6,7 @@ from store.column import read_column
 from store.counts import summary
 from store.dataset import Dataset, Hashes, ImageBlock, ImageRef, MetadataColumn, TextBlock, hash_files
 from store.distribution import Stratum, distributions, strata
-from store.errors import InputError, StoreError, did_you_mean
+from store.errors import InputError, StoreError, did_you_mean, write_error
 from store.exchange import export_block, import_vectors
 from store.folds import inner_folds
 from store.keys import file_key, text_key
@@ -99,6 +99,7 @@ __all__ = [
     "text_key",
     "view_settings",
     "with_variants",
+    "write_error",
     "write_sample",
     "write_script",
 ]

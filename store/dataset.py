@@ -147,6 +147,7 @@ class Dataset:
         metadata: Metadata columns by name.
         tasks: Tasks by name.
         given_split: str ``(n,)`` (``"train"``, ``"val"``, ``"test"`` or another held-out set's name), or None.
+        root: All image files lie below it.
     """
 
     spec: DatasetSpec
@@ -158,6 +159,7 @@ class Dataset:
     metadata: Mapping[str, MetadataColumn]
     tasks: Mapping[str, Task]
     given_split: NDArray[np.str_] | None
+    root: Path = Path()
 
     @property
     def n_rows(self) -> int:

@@ -1,7 +1,9 @@
-"""The two errors a user may meet, and the hint for a misspelt word."""
+"""The two errors a user may meet, what a failed write means, and the hint for a misspelt word."""
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class InputError(Exception):
@@ -10,6 +12,13 @@ class InputError(Exception):
 
 class StoreError(Exception):
     """Stored data disagrees with what it should be: damage, a foreign space, a full disk."""
+
+
+def write_error(path: Path, error: OSError) -> InputError | StoreError:
+    """Return what to raise for an `OSError` met while writing `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(f"{path}: the disk is full. What was finished is kept: make room and run the command again")
+    return InputError(f"{path}: cannot be written ({error.strerror or error}). Make its folder writable")
 
 
 def did_you_mean(word: str, choices: Iterable[str], *, n: int = 1) -> str:

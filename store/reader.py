@@ -116,7 +116,9 @@ class _Reader:
             given_split = self.read("split", self.split_roles, spec.split)
         if self.problems:
             raise InputError(f"dataset {spec.name!r}: " + "; ".join(self.problems))
-        return Dataset(spec, self.folder, self.ids, groups, images, texts, metadata, tasks, given_split)
+        return Dataset(
+            spec, self.folder, self.ids, groups, images, texts, metadata, tasks, given_split, Path(self.inside)
+        )
 
     def read(self, where: str, build: Callable[..., R], *args: Any) -> R:
         """Return what `build` makes; on an `InputError` note it for `dataset` to raise, and go on."""

@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 import extract
 from cli import app
+from heads import load_bundle, prediction_words
 from store import SAMPLES, FeatureSpace, write_sample
 
 Make = Callable[..., Path]
@@ -450,6 +451,27 @@ def test_predictions_come_in_parts_as_they_would_in_one(
     assert "size_p_applies" in first and not list(tmp_path.glob(".parts*"))
 
 
+def test_predictions_are_drawn_into_copies_and_rows_that_fail_are_named(make_dataset: Make, tmp_path: Path) -> None:
+    extra = '[tasks.size]\ncolumn = "size"\nunit = "nm"\nwhen = "kind == \'striped\'"\n'
+    spec, out = make_dataset(extra), tmp_path / "drawn"
+    run("heads", "--data", spec, "--save", "--head", "linear")
+    new = tmp_path / "new"
+    shutil.copytree(spec.parent / "images", new / "sub")
+    cut_in_half(new / "sub" / "s_200X_03.tif")
+    words = ["predict", spec.parent / "runs" / "heads", new, "--out", tmp_path / "p.csv", "--draw", out]
+    drawn = run_json(*words, code=3)["drawn"]
+    assert (drawn["folder"], drawn["images"], list(drawn["left_out"])) == (str(out), 23, ["sub/s_200X_03.tif"])
+    assert sorted(path.name for path in (out / "sub").iterdir()) == sorted(
+        f"{path.name}.png" for path in (new / "sub").iterdir() if path.name != "s_200X_03.tif"
+    )
+    shown = run(*words, code=3).stdout.splitlines()
+    assert shown[1] == f"{out}: 23 images, 1 rows without" and shown[2].startswith("  row 'sub/s_200X_03.tif': ")
+    run(*words[:-1], new / "drawn", code=2)
+    row = {"kind": "plain", "kind_p_plain": 0.876, "size": 12.3456, "size_p_applies": 0.25}
+    lines = prediction_words(load_bundle(spec.parent / "runs" / "heads"), row)
+    assert lines == ["kind: plain 0.88", "size: 12.35 nm, applies 0.25"]
+
+
 def test_a_stopped_prediction_leaves_the_earlier_file(make_dataset: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = make_dataset()
     run("heads", "--data", spec, "--save", "--head", "linear")
@@ -481,6 +503,17 @@ def test_curve_says_whether_more_labels_would_help(make_dataset: Make) -> None:
     assert found["self_training"]["n_unlabelled"] == 1
     words = run("curve", "--data", spec, "--blocks", "image").stdout
     assert found["words"] in words and "self-trained" in words and "labels spread" in words
+
+
+def test_a_folder_without_labels_takes_part_in_the_curve(make_dataset: Make, tmp_path: Path) -> None:
+    spec, new = make_dataset(n_rows=60), tmp_path / "new"
+    shutil.copytree(make_dataset(n_rows=12, folder=tmp_path / "other").parent / "images", new)
+    cut_in_half(new / "s_200X_00.tif")
+    words = ["curve", "--data", spec, "--unlabelled", new]
+    result = run(*words, "--json", code=3)
+    [found] = json.loads(result.stdout)["curves"]
+    assert found["self_training"]["n_unlabelled"] == 11 and "row 's_200X_00.tif'" in result.stderr
+    assert "no such folder or table" in run(*words[:-1], tmp_path / "nowhere", code=2).stderr
 
 
 def test_robustness_embeds_what_is_missing_and_scores_held_out_rows_disturbed(make_dataset: Make) -> None:

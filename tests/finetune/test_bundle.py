@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from extract import Options, extract_features, make_encoders
+from extract import Drawing, Options, extract_features, make_encoders
 from finetune.bundle import load_bundle, save_bundle
 from finetune.loaders import score_loader
 from finetune.network import MultimodalNetwork, make_network
@@ -137,15 +137,19 @@ def test_rows_are_predicted_in_parts_and_unreadable_ones_say_why(tmp_path: Path)
     (tmp_path / "data" / "images" / "4.png").write_bytes(b"none")
     done = []
     out = tmp_path / "p.csv"
+    drawing = Drawing(tmp_path / "drawn", tmp_path / "data" / "images")
     n_rows, n_failed = predict_source(
         tmp_path / "bundle",
         tmp_path / "data" / "images",
         out,
         rows_at_once=5,
         device="cpu",
+        drawing=drawing,
         progress=lambda n, total: done.append((n, total)),
     )
     assert (n_rows, n_failed) == (N_ROWS, 1)
+    assert {path.name for path in (tmp_path / "drawn").iterdir()} == {f"{i}.png.png" for i in range(N_ROWS) if i != 4}
+    assert list(drawing.left_out) == ["4.png"] and drawing.n_drawn == N_ROWS - 1
     assert done[-1] == (N_ROWS, N_ROWS) and done == sorted(done)
     got = pd.read_csv(out)
     bad = got["id"] == "4.png"

@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image
 
-from heads.chart import draw_scores
+from heads.chart import _places, draw_scores
 from tests.heads.test_bundle import a_sweep
 
 
@@ -13,6 +13,11 @@ def test_a_picture_of_every_task_is_drawn(tmp_path):
     assert pixels.shape[0] > 300 and pixels.shape[1] > 900
     found = {tuple(colour) for colour in pixels.reshape(-1, 3)[::7].tolist()}
     assert {(0x99, 0x99, 0x99), (0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00)} <= found  # the prior and two combinations
+
+
+def test_a_label_of_many_lines_has_room_of_its_own():
+    one, many = ({"head": "linear", "blocks": [f"image:b{i}@a" for i in range(n)]} for n in (1, 6))
+    assert _places([one, one, many, one]) == [0.5, 1.5, 3.5, 5.5]
 
 
 def test_undefined_scores_are_drawn_as_nothing(tmp_path):

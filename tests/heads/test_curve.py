@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from heads.curve import learning_curves
 from heads.sweep import Sweep
-from store import make_split
+from store import InputError, make_split
 from tests.heads.made import classes, dataset, matrix, numbers, planted
 
 
@@ -128,6 +131,42 @@ def test_without_unlabelled_rows_there_is_no_such_row():
     X, y, _ = planted(100, 4, n_classes=2)
     assert "self_training" not in curve_of(classes(y), X)[0]
     assert "self_training" not in curve_of(numbers(np.where(np.arange(100) < 20, np.nan, y)), X)[0]
+
+
+def test_rows_that_the_dataset_does_not_have_teach_as_its_own_without_a_label() -> None:
+    X, y = two_rings()
+    known = y >= 0
+    inside, _ = curve_of(classes(y), X)
+    data, extra = dataset(classes(y[known]), n=60), dataset(classes(y[~known]), n=340)
+    more = matrix(extra, image__bf_at_a=X[~known])
+    split = make_split(data, n_folds=4)
+    sweep = Sweep(data, matrix(data, image__bf_at_a=X[known]), split, heads=["linear"])
+    [alone], [found] = learning_curves(sweep, sweep.run()), learning_curves(sweep, sweep.run(), more=more)
+    assert "label_spreading" not in alone and found["points"] == alone["points"]
+    own = found["label_spreading"]
+    assert (own["n_unlabelled"], own["n_used"]) == (340, 340) and own["verdict"] == "helps"
+    assert own["score"]["value"] > 0.97 and inside["label_spreading"]["score"]["value"] > 0.97
+    incomplete = replace(more, complete=np.arange(340) < 40)
+    [found] = learning_curves(sweep, sweep.run(), more=incomplete)
+    assert found["label_spreading"]["n_unlabelled"] == 40
+
+
+def test_rows_without_a_label_come_beside_those_of_the_table_and_weights_stay() -> None:
+    X, y = half_moons()
+    data = dataset(replace(classes(y), sample_weight=np.where(y < 0, np.nan, 2.0)), n=400)
+    sweep = Sweep(data, matrix(data, image__bf_at_a=X), make_split(data, n_folds=4), heads=["linear"])
+    extra = dataset(classes(y[:9]), n=9)
+    [found] = learning_curves(sweep, sweep.run(), more=matrix(extra, image__bf_at_a=X[:9]))
+    assert found["self_training"]["n_unlabelled"] == found["label_spreading"]["n_unlabelled"] == 280 + 9
+    assert 100 < found["self_training"]["n_used"] < 289
+
+
+def test_numbers_alone_learn_nothing_from_rows_without_a_label() -> None:
+    X, y, _ = planted(60, 4, n_classes=2)
+    data = dataset(numbers(y.astype(float)), n=60)
+    sweep = Sweep(data, matrix(data, image__bf_at_a=X), make_split(data, n_folds=3), heads=["linear"])
+    with pytest.raises(InputError, match="teach classifications alone, and every task here is a regression"):
+        learning_curves(sweep, sweep.run(), more=sweep.matrix)
 
 
 def test_unlabelled_rows_of_the_scored_fold_teach_nothing():
