@@ -4,6 +4,7 @@ import inspect
 import itertools
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,9 @@ class _Commands(typer.core.TyperGroup):
         except KeyboardInterrupt as stop:
             say(str(stop) or "stopped: what was finished is kept, and the same command goes on from there")
             raise typer.Exit(INTERRUPTED) from None
+        except typer.BadParameter as error:
+            error.message = in_words(error.message)
+            raise
         except Exception as error:
             if all(
                 base.__module__ != "store.errors" for base in type(error).__mro__
@@ -49,6 +53,19 @@ class _Commands(typer.core.TyperGroup):
                 raise
             say(f"error: {error}")
             raise typer.Exit(2) from None
+
+
+def in_words(message: str) -> str:
+    """Return what typer says of a wrong value in the words used here, with the nearest right one."""
+    from store import did_you_mean
+
+    message = message.removeprefix("Value error, ")
+    if message.startswith("Input should be a valid integer"):
+        return "expected a whole number"
+    if bound := re.fullmatch("Input should be (greater|less) than or equal to (.*)", message):
+        return f"expected a number from {bound[2]} on" if bound[1] == "greater" else f"expected at most {bound[2]}"
+    wrong = re.match("'([^']*)' is not one of (.*)", message)
+    return message + did_you_mean(wrong[1], re.findall("'([^']*)'", wrong[2])) if wrong else message
 
 
 class _SampleCommand(typer.core.TyperCommand):
@@ -103,7 +120,7 @@ Turns = Annotated[
     typer.Option("--turns", help="Average over mirrored images (flips), or over quarter turns too (d4)."),
 ]
 Blocks = Annotated[list[str] | None, typer.Option("--blocks", help="Such as image+metadata; repeatable. Default: all.")]
-Heads = Annotated[list[str] | None, typer.Option("--head", help="linear, lightgbm or fusion; repeatable.")]
+Heads = Annotated[list[str] | None, typer.Option("--head", help="linear, lightgbm, fusion or prior; repeatable.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of a new split and of everything else random.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where networks run.")]
 Weights = Annotated[str, typer.Option("--weights", help="pretrained, random, or a file or folder.")]
@@ -765,7 +782,12 @@ def extract(
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows per forward pass.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try files again that failed before.")] = False,
     shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/N", help="Only the I-th of N parts, told apart by content.")
+        str | None,
+        typer.Option(
+            "--shard",
+            metavar="I/N",
+            help="Only the I-th of N parts, told apart by content: each process reads all files, to hash them.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -1039,7 +1061,7 @@ def store_ls(place: Place, as_json: Json = False) -> None:
 @takes_groups
 def store_info(
     place: Place,
-    name: Annotated[str, typer.Argument(help=f"A space: {SPACE_NAME}")],
+    name: Annotated[str, typer.Argument(metavar="SPACE", help=f"What to show: {SPACE_NAME}")],
     as_json: Json = False,
 ) -> None:
     """Show all that decides a space's vectors, and where they came from."""
@@ -1087,19 +1109,22 @@ def store_gc(
         )
 
 
-@store_app.command("export", epilog="Example: python cli.py store export --space image:bf@texture --out bf.npz")
+@store_app.command("export", epilog="Example: python cli.py store export image:bf@texture --out bf.npz")
 @takes_groups
 def store_export(
     place: Place,
-    space: Annotated[str, typer.Option("--space", help=f"What to write: {SPACE_NAME}")],
     out: Annotated[Path, typer.Option("--out", help="The file to write.")],
+    name: Annotated[str | None, typer.Argument(metavar="SPACE", help=f"What to write: {SPACE_NAME}")] = None,
+    space: Annotated[str | None, typer.Option("--space", hidden=True, help="SPACE, for scripts that say so.")] = None,
     to: Annotated[str, typer.Option("--to", help="npz, parquet, csv or anndata (a .h5ad).")] = "npz",
     as_json: Json = False,
 ) -> None:
     """Write ids, keys and vectors for other tools, rows in dataset order."""
-    from store import export_block
+    from store import InputError, export_block
 
-    document = export_block(*place.open(), space, to=to, out=out)
+    if (wanted := name or space) is None:
+        raise InputError("say which space to write, such as image:bf@texture; store ls lists them")
+    document = export_block(*place.open(), wanted, to=to, out=out)
     if as_json:
         show(document)
     else:

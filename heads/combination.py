@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from store import InputError, did_you_mean
 
 Combination = tuple[str, ...]
+MODALITIES = ("image", "text")
 
 
 def combinations(blocks: Sequence[str], *, wanted: Sequence[str] = ()) -> list[Combination]:
@@ -20,8 +21,9 @@ def combinations(blocks: Sequence[str], *, wanted: Sequence[str] = ()) -> list[C
 
     Args:
         blocks: Names such as ``image:bf@texture``, ``text:notes@ngrams``, ``metadata``.
-        wanted: Combinations to keep, such as ``image+metadata`` or ``image:bf@texture``; each part is a block's name
-            or the start of one up to ``:`` or ``@``, or an encoder's name. All by default.
+        wanted: Combinations to keep, such as ``image+metadata`` or ``image:bf@texture``; each part is a block's name,
+            with ``image:`` and ``text:`` or without, the start of one up to ``:`` or ``@``, or an encoder's name. All
+            by default.
 
     Raises:
         InputError: A wanted part fits no block, or a wanted combination does not exist.
@@ -90,19 +92,34 @@ def _all_together(blocks: Sequence[str]) -> list[Combination]:
 
 
 def _fitting(text: str, blocks: Sequence[str], every: Sequence[Combination]) -> list[Combination]:
-    parts = [part.strip() for part in text.split("+")]
-    for part in parts:
-        if not any(_fits(part, name) for name in blocks):
-            words = sorted({word for name in blocks for word in _words(name)})
-            raise InputError(
-                f"--blocks {text!r}: {part!r} fits no block; there is {', '.join(blocks)}.{did_you_mean(part, words)}"
-            )
+    parts = [_meant(part.strip(), text, blocks) for part in text.split("+")]
     if all(part in blocks for part in parts):
         return [tuple(sorted(set(parts)))]
-    found = [combination for combination in every if is_meant(text, combination)]
+    found = [
+        combination
+        for combination in every
+        if all(any(_fits(part, name) for part in parts) for name in combination)
+        and all(any(_fits(part, name) for name in combination) for part in parts)
+    ]
     if not found:
         raise InputError(f"--blocks {text!r}: these are never tried together; name the blocks in full to force it")
     return found
+
+
+def _meant(part: str, text: str, blocks: Sequence[str]) -> str:
+    """Return a part as blocks answer to it; where one modality has it, that may be left out."""
+    spelt = [part] if part in MODALITIES else [part, *(f"{modality}:{part}" for modality in MODALITIES)]
+    found = [one for one in spelt if any(_fits(one, name) for name in blocks)]
+    if len(found) == 1 or part in found:
+        return part if part in found else found[0]
+    if found:
+        raise InputError(f"--blocks {text!r}: {part!r} may be {' or '.join(found)}; give one of them")
+    words = sorted({word for name in blocks for word in _words(name)})
+    hint = did_you_mean(part, [*words, *(word.partition(":")[2] for word in words)])
+    bases = {base_block(one) for one in spelt if "." in one.partition("@")[0]}
+    if bases & {base_block(name) for name in blocks}:
+        hint += " It is a variant: give the --convert, --view or other option that made it, too"
+    raise InputError(f"--blocks {text!r}: {part!r} fits no block; there is {', '.join(blocks)}.{hint}")
 
 
 def _fits(part: str, name: str) -> bool:
@@ -112,4 +129,6 @@ def _fits(part: str, name: str) -> bool:
 def _words(name: str) -> set[str]:
     """Return all that a block answers to: its name, its place, its modality, its encoder."""
     place, _, encoder = name.partition("@")
-    return {name, place, base_block(name), place.partition(":")[0], encoder.partition("#")[0]} - {""}
+    modality, encoder = place.partition(":")[0], encoder.partition("#")[0]
+    pairs = {f"{one}@{encoder}" for one in (place, base_block(name), modality)} if encoder else set()
+    return {name, place, base_block(name), modality, encoder, *pairs} - {""}

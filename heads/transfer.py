@@ -18,6 +18,8 @@ from heads.sweep import Run, Sweep
 from store import Dataset, InputError, did_you_mean, read_column
 
 Mask = NDArray[np.bool_]
+MIN_ROWS = 10
+"""Fewer rows of a part are no ground for a verdict: six right of six, where half is chance, happen once in 64 times."""
 
 
 def held_out_values(dataset: Dataset, conditions: Sequence[str]) -> dict[str, Mask]:
@@ -116,9 +118,10 @@ def _part(entry: Entry, name: str, scored: Scored, prior: Scored) -> dict[str, A
     gap = difference(mine, base, is_better_higher=METRICS[metric].is_better_higher).interval()
     low, high = gap["low"], gap["high"]
     word = "better than" if low is not None and low > 0 else "worse than" if high is not None and high < 0 else ""
+    verdict = f"{word or 'not told apart from'} the baseline: {gain_words(gap, metric)}"
     return found | {
         "score": mine.interval(),
         "baseline": base.interval()["value"],
         "difference": gap,
-        "verdict": f"{word or 'not told apart from'} the baseline: {gain_words(gap, metric)}",
+        "verdict": verdict if n_rows >= MIN_ROWS else f"too few rows for a verdict: {MIN_ROWS} are needed",
     }

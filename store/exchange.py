@@ -86,10 +86,12 @@ def import_vectors(
         The space and the rows newly stored.
 
     Raises:
-        InputError: The file cannot be read, or says nothing of its space, or says another one.
+        InputError: The file is not there, cannot be read, says nothing of its space, or says another one.
     """
     if file.suffix[1:] not in IMPORTS:
         raise InputError(f"cannot import {file}: expected a file ending in .{' or .'.join(IMPORTS)}")
+    if not file.is_file():
+        raise InputError(f"cannot import {file}: there is no such file; give one that `store export` wrote")
     try:
         keys, vectors, text = IMPORTS[file.suffix[1:]](file)
     except (OSError, ValueError, KeyError, BadZipFile) as error:

@@ -35,6 +35,10 @@ def test_two_image_blocks_are_two_modalities():
         ("image:bf + text", [("image:bf@a", "text:note@n"), ("image:bf@b", "text:note@n")]),
         ("image:bf@b", [("image:bf@b",)]),
         ("image:bf@a+image:bf@b", [("image:bf@a", "image:bf@b")]),
+        ("bf@a", [("image:bf@a",)]),
+        ("bf@a+note@n", [("image:bf@a", "text:note@n")]),
+        ("bf", [("image:bf@a",), ("image:bf@b",)]),
+        ("image@b + note", [("image:bf@b", "text:note@n")]),
     ],
 )
 def test_wanted_combinations_are_kept(wanted, found):
@@ -44,6 +48,21 @@ def test_wanted_combinations_are_kept(wanted, found):
 def test_a_misspelt_part_names_the_nearest():
     with pytest.raises(InputError, match=r"'metdata' fits no block.*Did you mean 'metadata'"):
         combinations(BLOCKS, wanted=["image+metdata"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("bf@aa", r"'bf@aa' fits no block; there is image:bf@a, .*Did you mean 'bf@a'"),
+        ("bf.log", r"'bf.log' fits no block; .* It is a variant: give the --convert, --view or other option that made"),
+        ("image:bf.log@a", "It is a variant: give the --convert"),
+        ("fl.log", r"'fl.log' fits no block; there is [^.]*\.$"),
+        ("same", "'same' may be image:same or text:same; give one of them"),
+    ],
+)
+def test_a_part_that_fits_nothing_or_too_much_says_what_was_expected(wanted, message):
+    with pytest.raises(InputError, match=message):
+        combinations([*BLOCKS, "image:same@a", "text:same@n"], wanted=[wanted])
 
 
 def test_a_narrow_block_is_repeated_beside_a_wide_one() -> None:

@@ -106,6 +106,15 @@ def test_numbers_transfer_too_and_a_part_without_labels_says_so():
     assert some["verdict"].startswith("better") and some["metric"] == "mae"
 
 
+def test_two_rows_are_no_ground_for_a_verdict():
+    X, y, _ = planted(120, 6, n_classes=2, strength=4.0)
+    held = {"two": np.arange(120) < 2, "nine": np.arange(120) >= 111, "ten": (np.arange(120) // 10) == 5}
+    two, nine, ten = transferred(a_sweep(classes(y), X), held)[-1]["parts"]
+    assert (two["n_rows"], nine["n_rows"], ten["n_rows"]) == (2, 9, 10)
+    assert two["verdict"] == nine["verdict"] == "too few rows for a verdict: 10 are needed"
+    assert ten["verdict"].startswith("better than the baseline") and two["score"]["value"] is not None
+
+
 def test_what_was_computed_is_not_computed_again(tmp_path):
     X, y, _ = planted(120, 6, n_classes=2)
     board, folder = Leaderboard(tmp_path / "leaderboard.jsonl"), tmp_path / "predictions"

@@ -184,3 +184,11 @@ def test_bad_targets_are_refused_in_one_line(store: FeatureStore, tmp_path: Path
         export(store, "parket", tmp_path / "x")
     with pytest.raises(InputError, match=r"cannot write .*no/x\.npz"):
         export(store, "npz", tmp_path / "no" / "x.npz")
+
+
+def test_a_file_to_import_that_is_not_there_is_said_to_be_missing(store: FeatureStore, tmp_path: Path) -> None:
+    for name in ("nowhere.npz", "nowhere.parquet"):
+        with pytest.raises(
+            InputError, match=rf"cannot import .*{name}: there is no such file; give one that `store ex"
+        ):
+            import_vectors(store, tmp_path / name)
