@@ -3,7 +3,7 @@
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -94,86 +94,122 @@ class DatasetSpec(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        self._check_rows()
+        if problems := [*self._row_problems(), *self._block_problems(), *self._reader_problems()]:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _row_problems(self) -> Iterator[str]:
+        sources = [name for name in ("table", "tables", "folders") if getattr(self, name) is not None]
+        if len(sources) > 1:
+            yield f"{' and '.join(sources)} both say where the rows come from: keep one"
+        if self.split is not None and sources in (["tables"], ["folders"]):
+            yield f"split and [{sources[0]}] both say how rows are divided: keep one"
+        for name in [self.table or "", *(self.tables.given.values() if self.tables else ())]:
+            if set(re.findall(r"{.*?}", name)) - ({PLACEHOLDER} if name == self.table else set()):
+                yield f"{name!r}: only {PLACEHOLDER} can stand for a name, and only in table"
+        if not self.has_table:
+            yield from self._class_folder_problems()
+
+    def _class_folder_problems(self) -> Iterator[str]:
+        if not self.images:
+            yield "there is neither a table nor an [images.NAME], so there are no rows; give table = …"
+        elif self.folders is None and os.path.normpath(self.root) == ".":
+            yield "needs either table, [tables], or as root the folder that holds the class folders"
+        for name, image in self.images.items():
+            if image.column not in (None, FILE):
+                yield (
+                    f"[images.{name}] reads column {image.column!r}, and there is no table; give table = …, or leave "
+                    "column out where the images of class folders are the rows"
+                )
+
+    def _block_problems(self) -> Iterator[str]:
         blocks = [("texts", name, text.from_filename) for name, text in self.texts.items()]
         blocks += [("metadata", name, meta.image) for name, meta in self.metadata.items()]
         blocks += [("columns", name, column.image) for name, column in self.columns.items()]
         for part, name, block in blocks:
             if block is not None and block not in self.images:
-                raise ValueError(f"[{part}.{name}] names image block {block!r}{_known(self.images, block)}")
+                yield f"[{part}.{name}] names image block {block!r}{_known(self.images, block)}"
         for name, image in self.images.items():
             for part in image.stack or ():
                 if part not in self.images:
-                    raise ValueError(f"[images.{name}] stacks image block {part!r}{_known(self.images, part)}")
-                if self.images[part].stack is not None:
-                    raise ValueError(f"[images.{name}] stacks {part!r}, which is a stack itself; name its blocks")
+                    yield f"[images.{name}] stacks image block {part!r}{_known(self.images, part)}"
+                elif self.images[part].stack is not None:
+                    yield f"[images.{name}] stacks {part!r}, which is a stack itself; name its blocks"
+
+    def _reader_problems(self) -> Iterator[str]:
         readers = [column.pattern for column in self.columns.values()]
         readers += [meta.pattern or meta.tag for meta in self.metadata.values()]
         if not self.images and any(readers):
-            raise ValueError("a pattern or tag reads image files, and there is no [images.NAME]")
+            yield "a pattern or tag reads image files, and there is no [images.NAME]"
         inputs = [("texts", name, text.column) for name, text in self.texts.items()]
         inputs += [("metadata", name, meta.column) for name, meta in self.metadata.items()]
         for part, name, column in inputs:
             if column in self.columns:
                 remedy = f"let [{part}.{name}] itself read what that reads"
-                raise ValueError(f"[{part}.{name}] needs [columns.{column}], which new files do not have; {remedy}")
-        return self
-
-    def _check_rows(self) -> None:
-        sources = [name for name in ("table", "tables", "folders") if getattr(self, name) is not None]
-        if len(sources) > 1:
-            raise ValueError(f"{' and '.join(sources)} both say where the rows come from: keep one")
-        if self.split is not None and sources in (["tables"], ["folders"]):
-            raise ValueError(f"split and [{sources[0]}] both say how rows are divided: keep one")
-        for name in [self.table or "", *(self.tables.given.values() if self.tables else ())]:
-            if set(re.findall(r"{.*?}", name)) - ({PLACEHOLDER} if name == self.table else set()):
-                raise ValueError(f"{name!r}: only {PLACEHOLDER} can stand for a name, and only in table")
-        if not self.has_table:
-            self._check_class_folders()
-
-    def _check_class_folders(self) -> None:
-        if not self.images:
-            raise ValueError("there is neither a table nor an [images.NAME], so there are no rows; give table = …")
-        if self.folders is None and os.path.normpath(self.root) == ".":
-            raise ValueError("needs either table, [tables], or as root the folder that holds the class folders")
-        for name, image in self.images.items():
-            if image.column not in (None, FILE):
-                raise ValueError(
-                    f"[images.{name}] reads column {image.column!r}, and there is no table; give table = …, or leave "
-                    "column out where the images of class folders are the rows"
-                )
+                yield f"[{part}.{name}] needs [columns.{column}], which new files do not have; {remedy}"
 
 
-def parse_spec(values: Mapping[str, Any], source: str) -> DatasetSpec:
+def parse_spec(values: Mapping[str, Any], source: str, *, folder: Path | None = None) -> DatasetSpec:
     """Check a spec and return it.
 
     Args:
         values: The parsed TOML (or JSON of a bundle).
         source: What to call it in messages.
+        folder: Where it lies; its tables and its root are to be there.
 
     Raises:
         InputError: With every problem at once, misspelt keys with the nearest right one.
     """
+    absent = [] if folder is None else absent_tables(values, folder)
+    wrong: list[str] = []
     try:
-        return DatasetSpec.model_validate(values)
+        spec = DatasetSpec.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{source}: " + "; ".join(spec_problems(error, DatasetSpec, _PARTS))) from None
+        wrong = spec_problems(error, DatasetSpec, _PARTS)
+    if wrong or absent:
+        absent += [] if folder is None else absent_root(values, folder)
+        raise InputError(f"{source}: " + "; ".join([*wrong, *absent]))
+    return spec
+
+
+def absent_tables(values: Mapping[str, Any], folder: Path) -> list[str]:
+    """Return which of the tables that a spec names, right or wrong as it may be, are not there."""
+    parts = values.get("tables")
+    names = [values.get("table"), *(parts.values() if isinstance(parts, Mapping) else ())]
+    paths = [folder / name for name in names if isinstance(name, str) and not re.search("{.*}", name)]
+    return [f"{path}: there is no such table{_near(path)}" for path in paths if not path.is_file()]
+
+
+def absent_root(values: Mapping[str, Any], folder: Path) -> list[str]:
+    """Return that a spec's root is not there."""
+    root = values.get("root", ".")
+    if not isinstance(root, str) or (folder / root).is_dir():
+        return []
+    return [f"there is no image folder {folder / root}; correct root{_near(folder / root)}"]
 
 
 def read_spec(path: Path) -> DatasetSpec:
-    """Read and check a ``dataset.toml``.
+    """Read and check a ``dataset.toml``, and whether the tables it names are there.
 
     Raises:
-        InputError: No such file, no TOML, or not a valid spec.
+        InputError: No such file, no TOML, not a valid spec, or no such table.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read it ({_reason(error)}); give --data a dataset.toml") from None
     try:
-        return parse_spec(tomllib.loads(text), str(path))
+        values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: is no valid TOML: {error}") from None
+    return parse_spec(values, str(path), folder=path.resolve().parent)
+
+
+def _near(path: Path) -> str:
+    """Return what lies beside a path that is not there and has nearly its name."""
+    beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+    hint = did_you_mean(path.name, beside)
+    return f".{hint}" if hint else ""
 
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:

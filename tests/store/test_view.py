@@ -44,7 +44,7 @@ def test_ends_of_a_range_belong_to_it_and_what_is_beyond_is_refused(kind: str) -
         ({"view": "jpeg:50.5"}, "the strength of view 'jpeg:50.5' is to be whole, from 1 to 100"),
         ({"tiles": "2x"}, "tiles '2x' is to be rows x columns, such as '2x2'"),
         ({"tiles": "0x2"}, "tiles '0x2' is to be"),
-        ({"turns": "flip"}, "Did you mean 'flips' (got 'flip')"),
+        ({"turns": "flip"}, "images.bf.turns: needs 'none', 'flips' or 'd4' (got 'flip'). Did you mean 'flips'?"),
         ({"tiles": "2x2", "tile_px": 64}, "images.bf: tiles and tile_px both say how it is cut"),
         ({"pool": "max"}, "images.bf: pool is for tiles or tile_px"),
         ({"pool": "maks", "tiles": "2x2"}, "'mean' or 'max'"),
@@ -60,7 +60,7 @@ def test_wrong_words_are_answered_with_the_right_ones(keys: dict[str, object], m
     ("stack", "message"),
     [
         ({"stack": ["bf", "fll"]}, "[images.both] stacks image block 'fll', which is not there. Did you mean 'fl'?"),
-        ({"stack": ["bf"]}, "at least 2 items"),
+        ({"stack": ["bf"]}, "images.both.stack: needs 2 or more values (got ['bf'])"),
         (
             {"stack": ["bf", "fl"], "view": "fourier"},
             "images.both: a stack has only tiles, pool and turns; set view on",
