@@ -57,7 +57,8 @@ def _wrong_section(report: Mapping[str, Any]) -> Section:
         + [row[name] for name in texts]
         for row in rows
     ]
-    line = f"  {report['n_wrong']} of {report['n_rows']} rows are misclassified, surest first"
+    shown = f"; here are {SHOWN}" if report["n_wrong"] > SHOWN else ""
+    line = f"  {report['n_wrong']} of {report['n_rows']} rows are misclassified, surest first{shown}"
     columns = [
         "id",
         "label",
