@@ -16,12 +16,13 @@ STEM = 64
 STAGES = ((128, 2), (256, 2), (512, 3), (1024, 3))
 """Channels and blocks of each stage."""
 N_GROUPS = 32
+LEAST_IN_GROUP = 2  # channels, as in the stem of the study's
 STRIDE = 2 ** (1 + len(STAGES))
 """How many times smaller than the input the last feature map is."""
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
-    "group": lambda width: nn.GroupNorm(N_GROUPS, width),
+    "group": lambda width: nn.GroupNorm(min(N_GROUPS, width // LEAST_IN_GROUP), width),
     "instance": lambda width: nn.InstanceNorm2d(width, affine=True),
 }
 
@@ -45,6 +46,7 @@ class Residual(nn.Module):
         in_chans: 3 per image.
         norm: ``"batch"``, ``"group"`` (of 32) or ``"instance"``; the latter two allow batches of one.
         channels: ``"colour"``, or ``"grey"``, the mean of each image's three channels.
+        narrow: All channels are divided by this, 1 to 16; 1 is the study's.
         num_classes: 0: it has no classifier of its own.
     """
 
@@ -55,17 +57,19 @@ class Residual(nn.Module):
         in_chans: int = 3,
         norm: Literal["batch", "group", "instance"] = "batch",
         channels: Literal["colour", "grey"] = "colour",
+        narrow: Literal[1, 2, 4, 8, 16] = 1,
         num_classes: int = 0,
     ) -> None:
         super().__init__()
-        self.num_classes, self.num_features = num_classes, STAGES[-1][0]
+        widths = [STEM // narrow, *(width // narrow for width, _ in STAGES)]
+        self.num_classes, self.num_features = num_classes, widths[-1]
         self.is_grey = channels == "grey"
-        self.stem = _Convolution(in_chans // 3 if self.is_grey else in_chans, STEM, 7, stride=2, norm=norm)
-        widths = [STEM, *(width for width, _ in STAGES)]
-        self.stages = nn.Sequential(*(_stage(widths[i], *stage, norm=norm) for i, stage in enumerate(STAGES)))
+        self.stem = _Convolution(in_chans // 3 if self.is_grey else in_chans, widths[0], 7, stride=2, norm=norm)
+        sizes = zip(widths, widths[1:], (n_blocks for _, n_blocks in STAGES), strict=False)
+        self.stages = nn.Sequential(*(_stage(*size, norm=norm) for size in sizes))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return float32 ``(b, 1024)`` of normalised ``(b, in_chans, h, w)``."""
+        """Return float32 ``(b, 1024 / narrow)`` of normalised ``(b, in_chans, h, w)``."""
         if self.is_grey:
             x = torch.stack([image.mean(dim=1) for image in torch.split(x, 3, dim=1)], dim=1)
         x = self.stages(torch.relu(self.stem(x)))

@@ -42,9 +42,9 @@ def choose_parts(dataset: Dataset, settings: FinetuneSettings) -> list[Part]:
         InputError: Blocks that are asked for, or that the preset is for, are not there; or two have one name.
     """
     chosen = _chosen(dataset, settings.blocks)
+    _check_preset(settings.preset, dataset)
     images = [block for name, block in dataset.images.items() if f"image:{name}" in chosen]
     texts = [Part(name, "text", (name,)) for name in dataset.texts if f"text:{name}" in chosen]
-    _check_preset(settings.preset, images, n_texts=len(texts), has_metadata=METADATA in chosen)
     plain = [block for block in images if block.view != "fourier"]
     parts = _stacked(plain) if settings.modalities == "stacked" else [_part(block) for block in plain]
     parts += [Part(block.name, "fourier", (block.name,), 1) for block in images if block.view == "fourier"]
@@ -64,12 +64,14 @@ def _chosen(dataset: Dataset, wanted: Sequence[str]) -> list[str]:
     return list(wanted) or known
 
 
-def _check_preset(preset: str | None, images: Sequence[ImageBlock], *, n_texts: int, has_metadata: bool) -> None:
+def _check_preset(preset: str | None, dataset: Dataset) -> None:
+    """Raise an InputError where the dataset lacks what a preset is for; `blocks` may then choose among it."""
+    images = dataset.images.values()
     there = {
         "image": sum(len(block.parts) or 1 for block in images if block.view != "fourier"),
         "fourier": sum(block.view == "fourier" for block in images),
-        "text": n_texts,
-        "metadata": int(has_metadata),
+        "text": len(dataset.texts),
+        "metadata": int(bool(dataset.metadata)),
     }
     for kind, where in KINDS.items():
         wanted = NEEDED.get(preset or "", {}).get(kind, 0)

@@ -89,7 +89,7 @@ def _owner(part: Part, parts: Sequence[Part], settings: FinetuneSettings) -> str
 
 
 def _same(one: Part, other: Part, settings: FinetuneSettings) -> bool:
-    keys = ("encoder", "weights", "norm", "channels")
+    keys = ("encoder", "weights", "norm", "channels", "narrow")
     a, b = (_chosen(part, settings) for part in (one, other))
     return (one.kind, one.n_images) == (other.kind, other.n_images) and all(
         getattr(a, k) == getattr(b, k) for k in keys
@@ -136,7 +136,7 @@ def _load_image(part: Part, chosen: BranchSettings, *, input_px: int | None, see
         seed=seed,
         in_chans=3 * part.n_images,
         input_px=input_px,
-        model_args={"norm": chosen.norm, "channels": chosen.channels} if is_residual else None,
+        model_args=_residual_args(chosen) if is_residual else None,
     )
     plan = BranchPlan(
         name=part.name,
@@ -151,6 +151,12 @@ def _load_image(part: Part, chosen: BranchSettings, *, input_px: int | None, see
         source=backbone.source,
     )
     return Loaded(plan, backbone.module)
+
+
+def _residual_args(chosen: BranchSettings) -> dict[str, Any]:
+    """Return the arguments of `residual`; what it has by default is no part of a space."""
+    narrow = {} if chosen.narrow == 1 else {"narrow": chosen.narrow}
+    return {"norm": chosen.norm, "channels": chosen.channels, **narrow}
 
 
 def _dim(backbone: Backbone) -> int:

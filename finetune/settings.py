@@ -64,6 +64,8 @@ class BranchSettings(_Table):
     """Of ``residual``; ``instance`` and ``group`` allow batches of one."""
     channels: Literal["colour", "grey"] = "colour"
     """Of ``residual``: whether it sees colours or their mean."""
+    narrow: Literal[1, 2, 4, 8, 16] = 1
+    """Of ``residual``: all channels are divided by this."""
     pooling: Annotated[Literal["cls", "mean", "max"] | None, Off] = None
     """Of a text encoder's tokens; as its own configuration says when left out."""
     hidden: Widths = ()

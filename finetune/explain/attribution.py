@@ -15,6 +15,7 @@ from finetune.explain.models import Explained, Inputs
 N_STEPS = 32  # of the path from grey to the picture; captum's own default is 50
 STEPS_AT_ONCE = 8
 GREY = 127.5
+LEAST_PX = 4  # of a feature map: with fewer places it says only in which quarter something is
 NORMS_BEFORE_ATTENTION = ("norm1", "ln_1")  # timm's transformers, torchvision's
 MAX_PREFIX = 5  # class and register tokens: DINOv2 has one and four (arXiv 2309.16588)
 
@@ -71,9 +72,10 @@ def integrated_gradients(model: Explained, inputs: Inputs, name: str, task: str,
 
 
 def feature_map(encoder: nn.Module, run: Callable[[], Any]) -> nn.Module | None:
-    """Return the last module of a network whose output has places, more than one; None without.
+    """Return the last module of a network whose output has LEAST_PX x LEAST_PX places, or the most; None without.
 
-    Of a transformer that is the norm before its last attention: what follows may never reach the class token.
+    A small input has only a few places in the last layers, which show nothing. Of a transformer that is the norm before
+    its last attention: what follows may never reach the class token.
 
     Args:
         encoder: A network of images.
@@ -82,11 +84,11 @@ def feature_map(encoder: nn.Module, run: Callable[[], Any]) -> nn.Module | None:
     inner = [(name, module) for name, module in encoder.named_modules() if module is not encoder]
     is_transformer = any("attention" in type(module).__name__.lower() for _, module in inner)
     asked = [m for name, m in inner if not is_transformer or name.rpartition(".")[2] in NORMS_BEFORE_ATTENTION]
-    found: list[nn.Module] = []
+    found: list[tuple[int, nn.Module]] = []
 
     def note(module: nn.Module, _: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and places(module, output) is not None:
-            found.append(module)
+        if isinstance(output, Tensor) and (size := places(module, output)) is not None:
+            found.append((min(*size, LEAST_PX), module))
 
     hooks = [module.register_forward_hook(note) for module in asked]
     try:
@@ -95,7 +97,8 @@ def feature_map(encoder: nn.Module, run: Callable[[], Any]) -> nn.Module | None:
     finally:
         for hook in hooks:
             hook.remove()
-    return found[-1] if found else None
+    largest = max((size for size, _ in found), default=0)
+    return [module for size, module in found if size == largest][-1] if found else None
 
 
 def places(module: nn.Module, output: Tensor) -> tuple[int, int] | None:

@@ -54,6 +54,15 @@ def test_rows_of_a_training_batch_depend_on_each_other_with_batch_norm_alone(sma
             assert (changed > 1e-2) == (norm == "batch")
 
 
+def test_narrow_divides_all_channels_and_keeps_the_size_of_groups() -> None:
+    network = Residual(norm="group", narrow=8)
+    assert [stage[0].first.conv.out_channels for stage in network.stages] == [16, 32, 64, 128]  # type: ignore[index]
+    norms = [network.stem.norm, network.stages[3][0].first.norm]  # type: ignore[index]
+    assert [(norm.num_channels, norm.num_groups) for norm in norms] == [(8, 4), (128, 32)]
+    assert network(torch.zeros(2, 3, 64, 64)).shape == (2, network.num_features) == (2, 128)
+    assert Residual(norm="group").stem.norm.num_groups == 32
+
+
 def test_grey_sees_the_mean_of_the_channels(small: None) -> None:
     network = Residual(norm="instance", channels="grey").eval()
     x = torch.rand(1, 3, 64, 64)

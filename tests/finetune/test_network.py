@@ -9,7 +9,7 @@ import torch
 from extract import load_backbone
 from finetune.blueprint import Blueprint
 from finetune.branches import module_key
-from finetune.network import build_network, make_network
+from finetune.network import MultimodalNetwork, build_network, make_network
 from finetune.settings import read_settings
 from heads import standardise
 from store import InputError, StoreError
@@ -253,6 +253,19 @@ def test_a_blueprint_of_another_version_is_refused() -> None:
 
 
 # --- bad input ---
+
+
+def test_a_preset_runs_on_some_of_its_blocks() -> None:
+    of = data(image("bf"), image("spectrum", "fourier"))
+
+    def made_with(*assignments: str) -> MultimodalNetwork:
+        given = ["input_px=64", "branches.fourier.narrow=16", *assignments]
+        return make_network(of, read_settings({"preset": "reflectance"}, given), rows=ALL, seed=0)
+
+    assert list(made_with("blocks=image:spectrum").branches) == ["spectrum"]
+    made = made_with("branches.image.narrow=8")
+    assert [plan.model_args.get("narrow", 1) for plan in made.blueprint.branches] == [8, 16]
+    assert [plan.dim for plan in made.blueprint.branches] == [128, 64]
 
 
 @pytest.mark.parametrize(

@@ -114,3 +114,10 @@ def test_grad_cam_of_tokens_is_the_mean_gradient_times_the_activation_on_the_gri
     got = grad_cam(Tokens(), {"x": x}, "x", "kind", 1)
     assert want.max() > 0
     assert np.allclose(got, want, atol=1e-5 * want.max())
+
+
+@pytest.mark.parametrize(("side_px", "place"), [(32, 2), (16, 1), (8, 0)])
+def test_the_last_map_of_four_places_or_more_is_shown(side_px, place):
+    halving = nn.Sequential(*(nn.Conv2d(1, 1, 2, stride=2) for _ in range(3)), nn.AdaptiveAvgPool2d(1))
+    found = feature_map(halving, lambda: halving(torch.zeros(1, 1, side_px, side_px)))
+    assert found is halving[place]
