@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from extract import Drawing, Encoder, Looks, Options, SpaceReport
     from finetune import FinetuneSettings
-    from heads import Bundle, FeatureMatrix, Leaderboard, Predictions, Result, Sweep
+    from heads import Bundle, FeatureMatrix, Leaderboard, Predictions, Result, Stored, Sweep
     from store import Dataset, FeatureStore, Problem, Section, SlurmJob, Split
 
 ROWS_LEFT_OUT = 3
@@ -452,6 +452,15 @@ def open_runs(dataset: "Dataset") -> "tuple[Leaderboard, Predictions]":
     return Leaderboard(folder / "leaderboard.jsonl"), Predictions(folder / "predictions")
 
 
+def open_results(data: Path | None) -> "Stored":
+    """Open what was computed for a dataset as it is now."""
+    from heads import Stored
+    from store import load_dataset, open_split
+
+    dataset = load_dataset(find_spec(data))
+    return Stored(dataset, open_split(dataset, keep=False), *open_runs(dataset))
+
+
 def write_report(dataset: "Dataset", result: "Result", folder: Path) -> dict[str, Any]:
     """Write the rows, the chart and the sheet of pictures of one result, and return what they say."""
     from extract import draw_rows
@@ -675,6 +684,17 @@ def parse_words(command: str, words: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def check_words(command: str, words: Sequence[str], dataset: "Dataset") -> None:
+    """Refuse words that a job would refuse: options, and settings of fine-tuning."""
+    given = parse_words(command, words)
+    if command == "finetune":
+        from finetune import choose_settings, encoder_names
+
+        changed = {name: given[name] for name in inspect.signature(Changed).parameters}
+        settings, _ = choose_settings(dataset, device="cpu", **changed)
+        encoder_names(dataset, settings)
+
+
 def write_job(
     path: Path, job: "SlurmJob", words: Sequence[str], *, tasks: Sequence[str], n_jobs: int | None, grid: Sequence[str]
 ) -> int:
@@ -688,7 +708,8 @@ def write_job(
     check_names("task", tasks, dataset.tasks)
     parts = array_words(job.command, n_jobs, tasks=tasks or list(dataset.tasks), grid=grid, params=params)
     words = words if parts and job.command == "heads" else [*words, *of_tasks]
-    parse_words(job.command, [*words, *(parts[0] if parts else [])])
+    for own in parts or [[]]:
+        check_words(job.command, [*words, *own], dataset)
     program = [sys.executable, str(Path(__file__).resolve()), job.command, *words]
     write_script(path, batch_script(job, program, parts))
     return max(1, len(parts))
@@ -838,15 +859,29 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Show where the best stored result of each task errs, by class or output and row by row; nothing is fitted."""
-    from heads import Stored, Wanted, errors_report
-    from store import load_dataset, open_split
+    from heads import Wanted, errors_report
 
-    dataset = load_dataset(find_spec(data))
-    stored = Stored(dataset, open_split(dataset, keep=False), *open_runs(dataset))
+    stored = open_results(data)
     results, missing = stored.best(task or [], Wanted(backbone or [], blocks or [], head or []))
-    folder = out or run_folder(dataset, "report")
-    reports = [write_report(dataset, result, folder) for result in results]
+    folder = out or run_folder(stored.dataset, "report")
+    reports = [write_report(stored.dataset, result, folder) for result in results]
     show_result({"reports": reports, "missing": missing}, errors_report(reports, missing), as_json=as_json)
+
+
+@app.command(epilog="Example: python cli.py leaderboard --head finetune")
+def leaderboard(
+    data: Data = None,
+    task: Tasks = None,
+    backbone: Backbones = None,
+    blocks: Blocks = None,
+    head: Heads = None,
+    as_json: Json = False,
+) -> None:
+    """Rank the stored results of each task, such as the runs of a grid, beside the best; nothing is fitted."""
+    from heads import Wanted, standings, standings_report
+
+    rows = standings(open_results(data), task or [], Wanted(backbone or [], blocks or [], head or []))
+    show_result({"entries": rows}, standings_report(rows), as_json=as_json)
 
 
 @app.command(epilog="Example: python cli.py audit --task morphology")

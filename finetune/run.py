@@ -21,7 +21,7 @@ from finetune.network import MultimodalNetwork
 from finetune.outputs import Outputs, predict_rows
 from finetune.settings import FinetuneSettings
 from finetune.verdict import compare_with_heads, summary
-from heads import Calibration, Given, Leaderboard, Predictions, Sweep, calibration_of, given_entry, versions
+from heads import HEADLINE, Calibration, Given, Leaderboard, Predictions, Sweep, calibration_of, given_entry, versions
 from store import Dataset, FeatureStore
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ class Run:
             blocks=blocks_of(parts[0].fitted.network),
             identity=self._identity(sweep, task, held_out or sweep.role),
             seconds=sum(part.fitted.seconds for part in parts) / len(sweep.task_names),
+            about={"run": self.folder.name, "settings": self.settings.given(), "stop": _stop_score(sweep, task, parts)},
             held_out=held_out,
             leaderboard=self.leaderboard,
             predictions=self.predictions,
@@ -201,6 +202,14 @@ class Run:
 def asked_rows(fit: Fit) -> Rows:
     """Return the rows that a network is asked about: none that it is trained on."""
     return np.sort(np.concatenate([fit.stop, fit.score]))
+
+
+def _stop_score(sweep: Sweep, task: str, parts: Sequence[Part]) -> float | None:
+    """Return the task's main metric on the stop rows at the best epochs: what settings may be chosen by."""
+    name = f"{task}_{HEADLINE[sweep.dataset.tasks[task].kind]}"
+    found = [part.fitted.history[part.fitted.best_epoch - 1].get(name) for part in parts]
+    known = [value for value in found if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def blocks_of(network: MultimodalNetwork) -> tuple[str, ...]:

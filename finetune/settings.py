@@ -213,6 +213,10 @@ class FinetuneSettings(_Table):
         given = of_kind.model_dump(exclude_unset=True) | own.model_dump(exclude_unset=True)
         return BranchSettings.model_validate(given)
 
+    def given(self) -> dict[str, Any]:
+        """Return what the preset, the spec or the command line say, JSON values; all else has its default."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
 
 def read_settings(table: Mapping[str, Any], assignments: Sequence[str] = ()) -> FinetuneSettings:
     """Return the settings: the preset's values, over them the table's, over them the assignments.

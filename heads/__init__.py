@@ -33,11 +33,14 @@ from heads.report import (
     curve_report,
     entries_report,
     importance_report,
+    outputs_report,
     predictions_report,
     robustness_report,
+    standings_report,
     transfer_report,
 )
 from heads.robustness import check_plain, disturbed, robustness
+from heads.standings import standings
 from heads.stored import Result, Stored, Wanted
 from heads.sweep import Sweep, check_names
 from heads.transfer import held_out_groups, held_out_values, transfer
@@ -105,6 +108,7 @@ __all__ = [
     "network_importance",
     "prediction_words",
     "predictions_report",
+    "outputs_report",
     "ranked",
     "read_document",
     "rebuild_bundle",
@@ -112,6 +116,8 @@ __all__ = [
     "robustness_report",
     "row_captions",
     "standardise",
+    "standings",
+    "standings_report",
     "table",
     "target_scale",
     "transfer",

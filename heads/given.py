@@ -1,7 +1,9 @@
 """Entries of models that were fitted elsewhere, such as fine-tuned networks: measured as every head is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +46,7 @@ def given_entry(
     blocks: Combination,
     identity: str,
     seconds: float,
+    about: Mapping[str, Any] = MappingProxyType({}),
     held_out: str | None = None,
     leaderboard: Leaderboard | None = None,
     predictions: Predictions | None = None,
@@ -58,6 +61,7 @@ def given_entry(
         blocks: What it reads, sorted.
         identity: A digest of all that decides the numbers.
         seconds: Fitting and predicting.
+        about: What else the entry says, JSON values.
         held_out: The held-out set that is scored, instead of the sweep's own rows.
         leaderboard: Gets the entry.
         predictions: Gets the predictions.
@@ -72,7 +76,7 @@ def given_entry(
         raise ValueError(f"task {task!r}: a row that is scored was not predicted")
     outcome = Outcome(raw, calibrations, seconds, [], 0)
     run = Run(sweep, held_out or sweep.role, {task: plan}, leaderboard, predictions, None)
-    return run.keep(task, outcome, blocks=blocks, head=head, identity=identity), calibrations
+    return run.keep(task, outcome, blocks=blocks, head=head, identity=identity, about=about), calibrations
 
 
 def calibration_of(plan: Plan, model: Given, number: int, *, seed: int) -> Calibration:

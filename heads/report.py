@@ -11,6 +11,7 @@ from store import Section
 
 SHOWN = 20  # rows of a long list; --json has all
 SHOWN_CONFUSIONS = 5
+SAME = 1e-9  # two means that differ by less are one
 
 
 def entries_report(entries: Iterable[Entry], evaluation: Mapping[str, Any]) -> list[Section]:
@@ -27,10 +28,22 @@ def entries_report(entries: Iterable[Entry], evaluation: Mapping[str, Any]) -> l
     found, chosen = [], best(entries)
     for task, rows in itertools.groupby(table(entries), key=lambda row: str(row["task"])):
         found.append(_task_section(task, list(rows), evaluation, chosen.get(task)))
-        if task in chosen and chosen[task].get("outputs"):
-            priors = (e for e in entries if (e["task"], e["head"], e["split"]) == (task, PRIOR, chosen[task]["split"]))
-            found.append(_outputs_section(chosen[task], next(priors, None)))
+        found += outputs_report(chosen[task], entries) if task in chosen else []
     return found if len({entry["task"] for entry in entries}) < 2 else [*found, _overview_section(entries)]
+
+
+def outputs_report(entry: Entry, entries: Iterable[Entry]) -> list[Section]:
+    """Return an entry's score for each output, beside the prior's of the same rows; nothing where it has one output."""
+    if not entry.get("outputs"):
+        return []
+    priors = (e for e in entries if (e["task"], e["head"], e["split"]) == (entry["task"], PRIOR, entry["split"]))
+    return [_outputs_section(entry, next(priors, None))]
+
+
+def standings_report(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """Return one table per task and scored rows, best first; each result beside the best."""
+    by_rows = itertools.groupby(rows, key=lambda row: (str(row["task"]), str(row["split"])))
+    return [_standings_section(f"{task}, {split}", list(found)) for (task, split), found in by_rows]
 
 
 def audit_report(document: Mapping[str, Any]) -> list[Section]:
@@ -145,6 +158,42 @@ def _overview_section(entries: Sequence[Entry]) -> Section:
     return Section("All tasks", columns, cells, ["  * better than without features; of several heads the best", ""])
 
 
+def _standings_section(title: str, rows: Sequence[Mapping[str, Any]]) -> Section:
+    columns = ["blocks", "head", rows[0]["metric"], "against baseline", "than the best by"]
+    cells = [[row["blocks"], row["head"], interval(row), row["standing"], _behind(row)] for row in rows]
+    tuned = [row for row in rows if row["run"] is not None]
+    if tuned:
+        columns += ["on the stop rows", "run", "settings"]
+        cells = [[*own, *_run_cells(row)] for own, row in zip(cells, rows, strict=True)]
+    close = sum(row["to_best"] is not None and row["to_best"]["verdict"] == "not told apart" for row in rows)
+    lines = [f"{close} of the others are not told apart from the best"]
+    if len(tuned) > 1:
+        lines.append(
+            f"the best score of {len(tuned)} runs on the same rows is flattered: choose by the stop rows, which "
+            "are not scored, and score that run with finetune --folds all or --final"
+        )
+    return Section(f"{title}, {rows[0]['n_rows']} rows", columns, cells, [*(f"  {line}" for line in lines), ""])
+
+
+def _behind(row: Mapping[str, Any]) -> str:
+    return "" if row["to_best"] is None else signed(row["to_best"])
+
+
+def _run_cells(row: Mapping[str, Any]) -> list[str]:
+    if row["run"] is None:
+        return ["", "", ""]
+    return [
+        number(row["stop"]),
+        row["run"],
+        " ".join(f"{name}={_plain(value)}" for name, value in row["settings"].items()),
+    ]
+
+
+def _plain(value: Any) -> str:
+    """Return a setting as the command line takes it."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _belief(entry: Entry) -> list[str]:
     """Return how well an entry's probabilities are calibrated, and how often its sets or intervals hold the truth."""
     lines, found = [], entry["conformal"]
@@ -172,11 +221,29 @@ def _outputs_section(entry: Entry, prior: Entry | None) -> Section:
     for output, metrics in entry["outputs"].items():
         held, base = entry["conformal"]["outputs"][output], interval(without[output][name]) if without else "-"
         cells.append([output, interval(metrics[name]), base, interval(held["coverage"]), _size(held)])
-    mean = ["mean, weighted", interval(entry["metrics"][name]), number(entry["baseline"][name]), "", ""]
     title = f"{entry['task']}, each output: {' + '.join(entry['blocks'])}, {entry['head']}"
     return Section(
-        title, ["output", name, "without features", "held by its interval", "interval"], [*cells, mean], [""]
+        title,
+        ["output", name, "without features", "held by its interval", "interval"],
+        [*cells, *_means(entry, prior)],
+        [""],
     )
+
+
+def _means(entry: Entry, prior: Entry | None) -> list[list[str]]:
+    """Return the mean over the outputs, and where they have weights the weighted one, which is the entry's score."""
+    name = entry["headline"]
+    score, base = entry["metrics"][name], entry["baseline"][name]
+    plain, plain_base = (_plain_mean(one, name) for one in (entry, prior))
+    weighted = [interval(score), number(base), "", ""]
+    if plain is None or score["value"] is None or abs(plain - score["value"]) < SAME:
+        return [["mean", *weighted]]
+    return [["mean", number(plain), number(plain_base), "", ""], ["mean, weighted", *weighted]]
+
+
+def _plain_mean(entry: Entry | None, name: str) -> float | None:
+    values = [] if entry is None else [metrics[name]["value"] for metrics in entry["outputs"].values()]
+    return None if not values or None in values else sum(values) / len(values)
 
 
 def _entry_cells(row: Mapping[str, Any]) -> list[str]:

@@ -102,6 +102,12 @@ class Stored:
             raise InputError(next(iter(missing.values()), "the dataset has no task: add [tasks.NAME] to dataset.toml"))
         return found, missing
 
+    def ranked(self, task: str, wanted: Wanted) -> list[Result]:
+        """Return all results of a task that one may choose by, the prior among them, best first of each ``split``."""
+        mine = [entry for entry in self.entries if entry["task"] == task and may_choose(entry)]
+        some = ranked(entry for entry in mine if entry["head"] == PRIOR or wanted.allows(entry))
+        return list(self._fitting(sorted(some, key=lambda entry: str(entry["split"]))))
+
     def _fitting(self, entries: Iterable[Entry]) -> Iterator[Result]:
         for entry in entries:
             scored = self.predictions.find(entry["identity"])

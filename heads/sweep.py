@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -269,8 +270,17 @@ class Run:
     def _is_known(self, identity: str) -> bool:
         return identity in self.known and (self.predictions is None or self.predictions.find(identity) is not None)
 
-    def keep(self, task: str, outcome: Outcome, *, blocks: Combination, head: str, identity: str) -> Entry:
-        """Return an outcome's entry, and write it and its predictions to where they are kept."""
+    def keep(
+        self,
+        task: str,
+        outcome: Outcome,
+        *,
+        blocks: Combination,
+        head: str,
+        identity: str,
+        about: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Entry:
+        """Return an outcome's entry with `about` in it, and write it and its predictions to where they are kept."""
         matrix, split = self.sweep.matrix, self.sweep.split
         entry = make_entry(self.plans[task], outcome, self.priors[task], head=head, blocks=blocks) | {
             "split": self.role,
@@ -278,6 +288,7 @@ class Run:
             "split_fingerprint": split.fingerprint,
             "fingerprints": {name: matrix.spaces[name].fingerprint for name in blocks if name in matrix.spaces},
             "identity": identity,
+            **about,
         }
         note_entry(entry)
         if self.predictions is not None:

@@ -108,6 +108,15 @@ def start_again(job: str, environment: dict[str, str], *, seconds: float = 90) -
         time.sleep(0.2)
 
 
+def wait_for(log: Path, words: str, *, seconds: float = 90) -> None:
+    """Wait until a job has said something."""
+    deadline = time.monotonic() + seconds
+    while not log.exists() or words not in log.read_text():
+        if time.monotonic() > deadline:
+            raise TimeoutError(log.read_text() if log.exists() else f"no {log}")
+        time.sleep(0.05)
+
+
 @contextmanager
 def _daemon(command: list[str], environment: dict[str, str], folder: Path) -> Iterator[None]:
     program = _find(command[0])

@@ -590,6 +590,8 @@ def test_a_slurm_script_is_written_only_for_words_the_command_takes(
     for words, message in (
         (["--grid", "lr=1e-3,1e-4", "--sett", "x=1"], "No such option: --sett"),
         (["--array", "2"], "comes from --grid"),
+        (["--grid", "lr=1e-3,no"], "lr: Input should be a valid number"),
+        (["--preset", "garbage"], "preset 'garbage' needs 1 text block"),
     ):
         assert message in run("slurm", "finetune", *words, code=2).stderr and not Path("slurm-finetune.sh").exists()
     assert run_json("slurm", "finetune", "--grid", "lr=1e-3,1e-4", "--set", "max_epochs=2")["jobs"] == 2
@@ -597,6 +599,19 @@ def test_a_slurm_script_is_written_only_for_words_the_command_takes(
     assert "1) set -- --set lr=1e-3 --name finetune-1 ;;" in text and 'finetune --set max_epochs=2 "$@" ||' in text
     assert run_json("slurm", "heads", "--task", "size") == {"script": "slurm-heads.sh", "jobs": 1, "job_id": None}
     assert Path("slurm-heads.sh").read_text().endswith('heads --task size "$@"\n')
+
+
+def test_leaderboard_ranks_what_is_stored(make_dataset: Make) -> None:
+    spec = make_dataset('[tasks.size]\ncolumn = "size"\n')
+    assert "no result as asked for; run heads or finetune first" in run("leaderboard", "--data", spec, code=2).stderr
+    entries = run_json("heads", "--data", spec, "--head", "linear")["entries"]
+    found = run_json("leaderboard", "--data", spec, "--task", "kind")["entries"]
+    assert [row["value"] for row in found] == sorted(
+        (e["metrics"]["accuracy"]["value"] for e in entries if e["task"] == "kind"), reverse=True
+    )
+    shown = run("leaderboard", "--data", spec, "--blocks", "metadata").stdout
+    assert "kind, cv, 24 rows" in shown and "size, cv, 24 rows" in shown and "image:" not in shown
+    assert "not told apart from the best" in shown and "stop rows" not in shown
 
 
 def test_a_shard_is_one_part_of_the_rows(make_dataset: Make) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from store import FeatureStore, SlurmJob, batch_script, load_dataset
-from tests.cluster import slurm, start_again, wait, why_not
+from tests.cluster import slurm, start_again, wait, wait_for, why_not
+from tests.finetune.trained import make_images
 
 ROOT = Path(__file__).resolve().parents[1]
 Make = Callable[..., Path]
@@ -84,6 +86,43 @@ def test_what_sbatch_refuses_is_one_line(folder: Path, cluster: dict[str, str]) 
     done = subprocess.run(words, cwd=folder, env=cluster, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "invalid partition specified: nowhere" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+QUICK = ["--backbone", "test_resnet", "--weights", "random", "--device", "cpu", "--init", "backbone",
+         "--set", "input_px=32", "--set", "batch_size=8", "--set", "workers=0", "--task", "kind"]  # fmt: skip
+
+
+def test_a_grid_of_settings_is_trained_by_an_array_and_ranked(tmp_path: Path, cluster: dict[str, str]) -> None:
+    make_images(tmp_path)
+    words = ["slurm", "finetune", "--grid", "lr=1e-2,1e-5", "--set", "max_epochs=2", *QUICK, "--cpus", 1, "--submit"]
+    document = cli(*words, folder=tmp_path, environment=cluster)
+    assert document["jobs"] == 2
+    assert wait(str(document["job_id"]), cluster) == [("COMPLETED", "0")] * 2
+    rows = cli("leaderboard", "--head", "finetune", folder=tmp_path)["entries"]
+    assert isinstance(rows, list)
+    assert {row["run"]: row["settings"] for row in rows if row["run"]} == {
+        "finetune-1": {"lr": 0.01}, "finetune-2": {"lr": 1e-5}
+    }  # fmt: skip
+    assert all((tmp_path / "runs" / f"finetune-{i}" / "bundle.json").exists() for i in (1, 2))
+
+
+def test_fine_tuning_that_slurm_signals_is_requeued_and_reaches_the_same_losses(
+    tmp_path: Path, cluster: dict[str, str]
+) -> None:
+    make_images(tmp_path)
+    training = [*QUICK, "--set", "max_epochs=40", "--set", "patience=40"]
+    cli("finetune", *training, "--name", "whole", folder=tmp_path, environment=cluster)
+    job = str(cli("slurm", "finetune", *training, "--submit", folder=tmp_path, environment=cluster)["job_id"])
+    log = tmp_path / f"slurm-finetune-{job}.log"
+    wait_for(log, "epoch 3 of 40")
+    subprocess.run(["scancel", "--signal=USR1", job], env=cluster, check=True)  # as SLURM does when time is up
+    start_again(job, cluster)
+    assert wait(job, cluster) == [("COMPLETED", "0")]
+    text = log.read_text()
+    assert text.count("epoch 1 of 40") == 1 and text.count("epoch 40 of 40") == 1
+    losses = [pd.read_csv(tmp_path / "runs" / name / "metrics.csv")["train_loss"] for name in ("whole", "finetune")]
+    assert len(losses[0]) == 40
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
 TRAINING = """

@@ -46,6 +46,15 @@ def test_heads_and_network_are_scored_on_the_same_rows(one_fold: tuple[Path, dic
         ("kind", "fold-0"), ("level", "fold-0"), ("kind", "test"), ("level", "test")
     ]  # fmt: skip
     assert {tuple(entry["blocks"]) for entry in own} == {("image:bf@test_resnet",)}
+    assert {entry["run"] for entry in own} == {"finetune"}
+    assert own[0]["settings"] == {
+        "backbone": "test_resnet", "weights": "random", "input_px": 32, "max_epochs": 2, "batch_size": 8
+    }  # fmt: skip
+    with (folder / "runs" / "finetune" / "fold-0" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    of_best = max(rows, key=lambda row: float(row["score"]))  # of the network that fold 0 was scored by
+    assert own[0]["stop"] == pytest.approx(float(of_best["kind_accuracy"]))
+    assert own[1]["stop"] == pytest.approx(float(of_best["level_mae"]))
     heads = [e for e in found["entries"] if e["head"] not in ("finetune", "prior")]
     assert {e["split"] for e in heads} == {"fold-0", "test"}
     assert {e["n_rows"] for e in found["entries"] if e["split"] == "test"} == {6}
@@ -101,6 +110,18 @@ def test_what_is_printed_for_people(tmp_path: Path) -> None:
     assert "epoch 1 of 2" not in again.stderr
     assert "mine: was complete after 2 epochs, of which" in again.stderr
     assert (tmp_path / "runs" / "mine" / "checkpoints" / "best.ckpt").exists()
+
+
+def test_each_output_of_the_network_is_shown_where_a_head_is_best(tmp_path: Path) -> None:
+    spec = make_images(tmp_path)
+    words = spec.read_text().replace('column = "level"', 'columns = ["level", "id_number"]\nweights = [3, 1]')
+    spec.write_text(words + "[columns.id_number]\npattern = '(\\d+)[.]png'\n")
+    still = ("--set", "lr=1e-9", "--set", "head_lr=1e-9", "--set", "init=backbone")
+    shown = finetune(tmp_path, "--task", "level", *still).stdout
+    title = "level, each output: image:bf@test_resnet, finetune"
+    assert shown.index("level, each output: ") < shown.index(title) < shown.index("Fine-tuning was")
+    own = shown[shown.index(title) :]
+    assert all(f"  {name} " in own for name in ("level", "id_number", "mean", "mean, weighted"))
 
 
 def test_the_first_step_starts_from_the_linear_solution(tmp_path: Path) -> None:

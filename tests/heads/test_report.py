@@ -1,6 +1,6 @@
 from typing import Any
 
-from heads.report import audit_report, curve_report, entries_report, transfer_report
+from heads.report import audit_report, curve_report, entries_report, standings_report, transfer_report
 
 
 def entry(head: str = "linear", value: float = 0.9, **more: Any) -> dict[str, Any]:
@@ -61,8 +61,33 @@ def test_a_task_of_several_outputs_shows_each_of_the_best_entry_beside_the_basel
     assert section.rows == [
         ["UV", "0.100 [0.000, 0.200]", "0.250 [0.200, 0.300]", "0.875 [0.000, 0.200]", "4.5 wide on average"],
         ["B", "0.250 [0.200, 0.300]", "0.250 [0.200, 0.300]", "0.875 [0.000, 0.200]", "too few groups for an end"],
+        ["mean", "0.175", "0.250", "", ""],
         ["mean, weighted", "0.250 [0.200, 0.300]", "0.500", "", ""],
     ]
+    even = {"metrics": {"mae": other | {"value": 0.175}}}
+    _, section = entries_report([prior, mine | even], {"comparisons": [], "group_gap": []})
+    assert [row[:2] for row in section.rows[2:]] == [["mean", "0.175 [0.200, 0.300]"]]
+
+
+def test_standings_are_a_table_per_task_and_scored_rows_with_the_runs_settings() -> None:
+    best = {"blocks": "image:bf@a", "head": "linear", "metric": "mae", "value": 0.1, "low": 0.0, "high": 0.2}
+    best |= {"task": "size", "split": "fold-0", "n_rows": 9, "standing": "better", "to_best": None, "run": None}
+    gap = {"value": -0.25, "low": -0.5, "high": 0.125, "verdict": "not told apart"}
+    runs = [
+        best | {"head": "finetune", "run": name, "settings": settings, "stop": 0.5, "to_best": gap}
+        for name, settings in (("a", {"lr": 0.001, "fusion": [64, 32]}), ("b", {}))
+    ]
+    section, other = standings_report([best, *runs, best | {"split": "cv"}])
+    assert section.title == "size, fold-0, 9 rows"
+    assert section.columns[5:] == ["on the stop rows", "run", "settings"] and len(other.columns) == 5
+    assert [row[4:] for row in section.rows] == [
+        ["", "", "", ""],
+        ["-0.250 [-0.500, +0.125]", "0.500", "a", "lr=0.001 fusion=64,32"],
+        ["-0.250 [-0.500, +0.125]", "0.500", "b", ""],
+    ]
+    assert section.lines[0] == "  2 of the others are not told apart from the best"
+    assert section.lines[1].startswith("  the best score of 2 runs on the same rows is flattered: choose by the stop")
+    assert other.lines == ["  0 of the others are not told apart from the best", ""]
 
 
 def test_several_tasks_have_a_table_of_all_with_the_best_head_of_each_combination() -> None:
