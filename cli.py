@@ -688,11 +688,11 @@ def check_words(command: str, words: Sequence[str], dataset: "Dataset") -> None:
     """Refuse words that a job would refuse: options, and settings of fine-tuning."""
     given = parse_words(command, words)
     if command == "finetune":
-        from finetune import choose_settings, encoder_names
+        from finetune import choose_parts, choose_settings
 
         changed = {name: given[name] for name in inspect.signature(Changed).parameters}
         settings, _ = choose_settings(dataset, device="cpu", **changed)
-        encoder_names(dataset, settings)
+        choose_parts(dataset, settings)
 
 
 def write_job(

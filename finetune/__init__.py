@@ -1,6 +1,7 @@
 """End-to-end training: gives back feature spaces and a model bundle."""
 
 from finetune.bundle import FinetunedBundle, load_bundle, save_bundle
+from finetune.choice import choose_parts
 from finetune.explain import explain_files, explain_report
 from finetune.export import export_onnx
 from finetune.listener import Listener
@@ -18,6 +19,7 @@ __all__ = [
     "Ready",
     "Run",
     "check_run",
+    "choose_parts",
     "choose_settings",
     "explain_files",
     "explain_report",
