@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from store.dataset import Dataset, hash_files
 from store.split import Split, is_fitting
 from store.task import Task
+from store.telltale import rows_named
 
 MIN_LABELS = 50
 """With fewer, the 95 % interval of an accuracy of 0.8 is wider than 0.2 (Wilson 1927, 10.2307/2276774)."""
@@ -133,6 +134,16 @@ def groups_across_split(facts: Facts) -> Iterator[str]:
                 yield f"group {name!r}: {sides}"
 
 
+def classes_in_texts(facts: Facts) -> Iterator[str]:
+    """Text blocks of which most texts name the class that is to be predicted."""
+    for task in facts.dataset.tasks.values():
+        for name, block in facts.dataset.texts.items() if task.kind == "classification" else ():
+            rows, n_rows = rows_named(block, task)
+            if rows:
+                first = f"{facts.ids[rows[0]]!r} is {_label(task, rows[0])} and has the text {block.texts[rows[0]]!r}"
+                yield f"task {task.name!r}, text {name!r}: {len(rows)} of {n_rows} texts; {first}"
+
+
 def rare_classes(facts: Facts) -> Iterator[str]:
     """Classes that cannot stand on both sides of every fold."""
     if facts.split is not None:
@@ -212,6 +223,12 @@ PROBLEMS: dict[str, Kind] = {
         "a group is fitted on and scored on, which flatters the score",
         "Correct the split column, or delete splits.json.",
         groups_across_split,
+    ),
+    "class_in_text": Kind(
+        "most texts name the class that is to be predicted, so that it is read off instead of learned",
+        "Take the class out of the text or the file names, or leave this text out (--blocks): where new texts do not "
+        "name the class, such a score means nothing.",
+        classes_in_texts,
     ),
     "duplicate_across_groups": Kind(
         "one and the same image stands in several groups, so groups do not keep like things together",

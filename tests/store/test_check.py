@@ -268,3 +268,35 @@ def test_the_photo_that_trashnet_has_under_two_classes_is_found(shared: Path, tm
     [line] = problems["label_conflict"].examples
     assert "'glass/glass115.jpg' is glass" in line and "'metal/metal91.jpg' is metal" in line
     assert set(problems) <= {"label_conflict", "duplicate_content", "duplicate_across_split"}
+
+
+def with_texts(data: Dataset, texts: list[str | None]) -> Dataset:
+    return replace(data, texts={"note": TextBlock("note", tuple(texts))})
+
+
+def test_texts_that_name_the_class_are_a_leak(clean: Dataset) -> None:
+    words = [f"{('Glass', 'metal')[i % 2]}_bottle {i}" for i in range(60)]
+    [line] = found(with_texts(clean, list(words)))["class_in_text"].examples
+    assert line == "task 'label', text 'note': 60 of 60 texts; 'r00' is glass and has the text 'Glass_bottle 0'"
+    some: list[str | None] = [word if i < 31 else None if i < 40 else "bottle" for i, word in enumerate(words)]
+    [line] = found(with_texts(clean, some))["class_in_text"].examples
+    assert "31 of 51 texts" in line
+    few: list[str | None] = [word if i < 30 else "bottle" for i, word in enumerate(words)]
+    assert "class_in_text" not in found(with_texts(clean, few))
+
+
+@pytest.mark.parametrize("text", ["glass or metal", "glasses", "metallic", "a bottle"])
+def test_texts_that_name_every_class_or_none_are_no_leak(clean: Dataset, text: str) -> None:
+    assert "class_in_text" not in found(with_texts(clean, [text] * 60))
+
+
+def test_texts_that_name_another_class_are_no_leak(clean: Dataset) -> None:
+    assert "class_in_text" not in found(with_texts(clean, [("metal", "glass")[i % 2] for i in range(60)]))
+
+
+def test_a_class_of_several_words_is_found_in_a_text(clean: Dataset) -> None:
+    task = classes(np.arange(60) % 2, ("wet_glass", "glass"))
+    data = replace(with_texts(clean, ["Wet glass, cut", "a pane of Glass"] * 30), tasks={"label": task})
+    assert "60 of 60 texts" in found(data)["class_in_text"].examples[0]
+    swapped = replace(with_texts(clean, ["a pane of Glass", "Wet glass, cut"] * 30), tasks={"label": task})
+    assert "class_in_text" not in found(swapped)
