@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.decode import ImageError, read_image
-from extract.pipeline import Progress
 from extract.sheet import draw_sheet, row_picture
 from extract.variance import share_between, share_between_groups
 from extract.view import crop
-from store import Dataset, ImageBlock, Stratum, in_threads, strata
+from store import Dataset, ImageBlock, Progress, Stratum, in_threads, strata
 
 EXAMPLES = 6  # pictures per class, a row of the sheet
 N_PIXELS = 1024  # kept of each picture for histograms, so that large pictures count as much as small ones

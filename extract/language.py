@@ -1,6 +1,5 @@
 """Text encoders from transformers: token vectors pooled to one vector per text."""
 
-import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from extract.engine import Precision
 from extract.runner import ANYWHERE, Place, Runner
 from extract.weights import hub_folder, read_state, seeded, state_digest, weights_file
-from store import FeatureSpace, InputError
+from store import FeatureSpace, InputError, json_key
 
 if TYPE_CHECKING:
     import torch
@@ -288,7 +287,7 @@ def _tokenizer_digest(tokenizer: Any) -> str:
         content: Any = sorted(tokenizer.get_vocab().items())
     else:
         content = {k: v for k, v in json.loads(backend.to_str()).items() if k not in ("padding", "truncation")}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json_key(content)
 
 
 def _cache_key(space: FeatureSpace) -> str:

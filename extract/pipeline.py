@@ -25,6 +25,7 @@ from store import (
     Hashes,
     ImageBlock,
     ImageRef,
+    Progress,
     StoreError,
     find_block,
     hash_files,
@@ -39,9 +40,6 @@ T = TypeVar("T")
 
 Sources = tuple[ImageRef, ...]
 """The files of one image: one, or those of a stack."""
-
-Progress = Callable[[int, int], None]
-"""Called with (distinct items done, distinct items to do)."""
 
 
 Prepared = tuple[list[tuple[str, Lane, Any]], Clock]

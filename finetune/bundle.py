@@ -33,7 +33,6 @@ from finetune.blueprint import Blueprint, BranchPlan, Output
 from finetune.branches import module_key
 from finetune.device import Device
 from finetune.encoders import Loaded
-from finetune.inputs import Progress, Rows
 from finetune.network import MultimodalNetwork
 from finetune.outputs import network_features
 from finetune.pictures import one_block
@@ -50,7 +49,7 @@ from heads import (
     rebuild_bundle,
     write_document,
 )
-from store import Dataset, FeatureSpace, InputError, StoreError, view_settings, write_error
+from store import Dataset, FeatureSpace, InputError, Progress, Rows, StoreError, view_settings, write_error
 
 KIND = "finetune"
 DOCUMENT = "bundle.json"

@@ -1,7 +1,6 @@
 """What a checkpoint says of itself, so that no run goes on from another run's."""
 
 import hashlib
-import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from finetune.network import MultimodalNetwork
 from finetune.settings import FinetuneSettings
-from store import Dataset, InputError
+from store import Dataset, InputError, json_key
 
 CHECKPOINTS, LAST, BEST = "checkpoints", "last.ckpt", "best.ckpt"
 ABOUT, NEXT = "about", "next"  # what a checkpoint is of; the epoch and the batch that come next
@@ -37,8 +36,8 @@ def about_fit(
     return {
         "settings": {k: v for k, v in settings.model_dump(mode="json").items() if k not in FREE},
         "seed": seed,
-        "rows": _sha256([dataset.ids[rows].tolist(), [hashlib.sha256(one).hexdigest() for one in labels]]),
-        "architecture": _sha256(shapes),
+        "rows": json_key([dataset.ids[rows].tolist(), [hashlib.sha256(one).hexdigest() for one in labels]]),
+        "architecture": json_key(shapes),
         "batch_size": batch_size,
     }
 
@@ -74,7 +73,3 @@ def check_about(path: Path, theirs: Mapping[str, Any], mine: Mapping[str, Any]) 
         raise InputError(f"{path}: was made from other rows or labels. {REMEDY}")
     if theirs["architecture"] != mine["architecture"]:
         raise InputError(f"{path}: is of another architecture. {REMEDY}")
-
-
-def _sha256(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

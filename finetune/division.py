@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from store import Dataset, InputError, Split, Task, inner_folds
+from store import Dataset, InputError, Rows, Split, Task, inner_folds
 
 N_PARTS = 8  # one of them is kept out
 KEPT = "."  # the folder, in the run's own, of the network that is kept
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ from extract import (
 )
 from finetune.blueprint import BranchPlan
 from finetune.choice import METADATA
-from finetune.network import MultimodalNetwork, Rows
+from finetune.network import MultimodalNetwork
 from finetune.settings import FinetuneSettings
 from heads import ABSENT, MISSING, FeatureMatrix, Sweep, load_matrix_like
-from store import Dataset, FeatureSpace, FeatureStore, ImageBlock, InputError, view_settings
+from store import Dataset, FeatureSpace, FeatureStore, ImageBlock, InputError, Rows, view_settings
 
 Floats = NDArray[np.float64]
 

@@ -16,14 +16,10 @@ from finetune.mixing import Inputs, draw_mix, mix_inputs
 from finetune.pictures import Change, ImageInput
 from finetune.sampling import Place
 from heads import metadata_columns
-from store import Dataset, InputError, Task
+from store import Dataset, InputError, Progress, Rows, Task
 
 CACHE_BYTES = 2 * 2**30  # begun pictures kept in memory
 MAX_THREADS = 16
-
-Rows = NDArray[np.int64]
-Progress = Callable[[int, int], None]
-"""Called with (rows read, rows to read)."""
 
 
 class Network(Protocol):

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-Progress = Callable[[int, int], None]
+from store import Progress
+
 Say = Callable[[str], None]
 
 

@@ -8,11 +8,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from finetune.augment import is_off
-from finetune.inputs import Batch, Network, Progress, RowDataset, Rows
+from finetune.inputs import Batch, Network, RowDataset
 from finetune.pictures import Change
 from finetune.sampling import EpochBatches, row_weights
 from finetune.settings import AugmentSettings, FinetuneSettings
-from store import Dataset, ImageBlock, InputError
+from store import Dataset, ImageBlock, InputError, Progress, Rows
 
 Loader = DataLoader[Batch]
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from finetune.branches import Named
-from finetune.network import Rows, labelled_rows, row_weights
+from finetune.network import labelled_rows, row_weights
 from finetune.settings import FinetuneSettings
 from heads import balanced_weights, target_scale
-from store import InputError, Task, did_you_mean
+from store import InputError, Rows, Task, did_you_mean
 
 TINY = 1e-12
 

@@ -14,9 +14,7 @@ from finetune.choice import METADATA, choose_parts
 from finetune.encoders import Loaded, build_encoder, load_branches
 from finetune.settings import FinetuneSettings
 from heads import metadata_columns, target_scale
-from store import Dataset, InputError, Task
-
-Rows = NDArray[np.int64]
+from store import Dataset, InputError, Rows, Task
 
 
 class Units(nn.Module):

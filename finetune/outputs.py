@@ -11,14 +11,12 @@ from torch import Tensor
 from extract import resolve_device
 from finetune.branches import Input
 from finetune.device import Device
-from finetune.inputs import Progress
 from finetune.loaders import Loader, score_loader
 from finetune.network import MultimodalNetwork
-from store import Dataset
+from store import Dataset, Progress, Rows
 
 BATCH_ROWS = 32
 
-Rows = NDArray[np.int64]
 Outputs = dict[str, NDArray[np.float64]]
 Ask = Callable[[Mapping[str, Input]], Tensor]
 

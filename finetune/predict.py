@@ -9,9 +9,8 @@ import pandas as pd
 from extract import Drawing
 from finetune.bundle import FinetunedBundle, load_bundle
 from finetune.device import Device
-from finetune.inputs import Progress
 from heads import prediction_words, write_predictions
-from store import Dataset, prediction_dataset
+from store import Dataset, Progress, prediction_dataset
 
 
 def predict_source(

@@ -1,7 +1,6 @@
 """Fine-tuning from end to end: fits, entries beside the heads' on the same rows, and what is kept."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +12,7 @@ import numpy as np
 from extract import Place
 from finetune.bundle import UNSEEN, save_bundle
 from finetune.device import Device, is_main_process, n_workers
-from finetune.division import KEPT, Fit, Rows, plan_fits, with_tasks
+from finetune.division import KEPT, Fit, plan_fits, with_tasks
 from finetune.export import export_onnx
 from finetune.from_heads import begin_from_heads
 from finetune.listener import NOBODY, Listener
@@ -21,16 +20,25 @@ from finetune.network import MultimodalNetwork
 from finetune.outputs import Outputs, predict_rows
 from finetune.settings import FinetuneSettings
 from finetune.verdict import compare_with_heads, summary
-from heads import HEADLINE, Calibration, Given, Leaderboard, Predictions, Sweep, calibration_of, given_entry, versions
-from store import Dataset, FeatureStore
+from heads import (
+    HEADLINE,
+    Calibration,
+    Entry,
+    Given,
+    Leaderboard,
+    Predictions,
+    Sweep,
+    calibration_of,
+    given_entry,
+    versions,
+)
+from store import Dataset, FeatureStore, Rows, json_key
 
 if TYPE_CHECKING:
     from finetune.fit import Fitted
 
 HEAD = "finetune"
 TEST = "test"
-
-Entry = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -196,7 +204,7 @@ class Run:
         labels = hashlib.sha256(target.y.tobytes() + target.applies.tobytes() + sweep.matrix.complete.tobytes())
         settings = self.settings.model_dump(mode="json")
         parts = [HEAD, task, role, settings, sweep.seed, sweep.split.fingerprint, labels.hexdigest()]
-        return hashlib.sha256(json.dumps([*parts, sweep.dataset.ids.tolist()], sort_keys=True).encode()).hexdigest()
+        return json_key([*parts, sweep.dataset.ids.tolist()])
 
 
 def asked_rows(fit: Fit) -> Rows:

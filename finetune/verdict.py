@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heads import Predictions, best, compare_entries, gain_words
+from heads import Entry, Predictions, best, compare_entries, gain_words
 
 WORDS = {"helps": "worth it", "hurts": "not worth it", "not told apart": "not told apart", "no interval": "no interval"}
-
-Entry = dict[str, Any]
 
 
 def compare_with_heads(

@@ -19,7 +19,7 @@ from heads.given import Given, calibration_of, given_entry
 from heads.head import balanced_weights, standardise
 from heads.importance import block_importance, network_importance
 from heads.layers import FEATURES, Layer, bundle_of_layers, features_matrix
-from heads.leaderboard import Leaderboard, best, ranked, table
+from heads.leaderboard import Entry, Leaderboard, best, ranked, table
 from heads.linear import ABSENT, LinearHead
 from heads.matrix import MISSING, FeatureMatrix, load_matrix, load_matrix_like, metadata_columns
 from heads.metrics import HEADLINE, METRICS
@@ -49,6 +49,7 @@ __all__ = [
     "ABSENT",
     "Bundle",
     "Calibration",
+    "Entry",
     "FEATURES",
     "FeatureMatrix",
     "Given",

@@ -6,10 +6,10 @@ import numpy as np
 
 from heads.bundle import Model
 from heads.leaderboard import Entry
-from heads.plan import Plan, Rows, make_plan
+from heads.plan import Plan, make_plan
 from heads.registry import PRIOR
 from heads.sweep import Run, Sweep
-from store import Task
+from store import Rows, Task
 
 CLASSES = ("no", "yes")
 SCORES = ("metrics", "baseline", "headline", "beats_baseline", "verdict", "calibration", "split", "n_rows", "n_groups")

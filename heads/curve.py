@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from heads.comparison import gain_words
 from heads.entry import bootstrapped
@@ -13,13 +12,12 @@ from heads.matrix import FeatureMatrix
 from heads.metrics import METRICS, Estimate, Scored, difference
 from heads.sweep import Sweep
 from heads.unlabelled import label_spread, self_trained, unlabelled, with_more
-from store import InputError
+from store import InputError, Rows
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of the labelled training rows
 N_DRAWS = 5  # subsets per share; the whole has but one
 MIN_ROWS = 10
 
-Rows = NDArray[np.int64]
 Pair = tuple[Rows, Rows]
 
 

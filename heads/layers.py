@@ -17,12 +17,11 @@ from heads.ood import make_reference
 from heads.plan import Plan, make_plan
 from heads.refit import SCORES, check_columns
 from heads.registry import HEADS, PRIOR
-from store import Dataset, DatasetSpec, FeatureSpace, Task
+from store import Dataset, DatasetSpec, FeatureSpace, Rows, Task
 
 FEATURES = "features"  # what the one block of such a bundle is called
 FAMILY = "linear"
 
-Rows = NDArray[np.int64]
 Features = NDArray[np.float32]
 
 

@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.head import Standardiser, row_chunks, standardise
+from store import Rows
 
 N_NEIGHBOURS = 5
 N_REFERENCES = 500  # training rows kept, drawn evenly; a distance costs as many products
 N_MEASURED = 2000  # training rows whose distance says what 1 is
 UNIT_PERCENTILE = 95.0
-
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from heads.head import Head, Job, balanced_weights
 from heads.held_out import spread
 from heads.matrix import FeatureMatrix
 from heads.metrics import Scored
-from store import Dataset, InputError, Task, inner_folds
+from store import Dataset, InputError, Rows, Task, inner_folds
 
 N_INNER = 4
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The sweep: tasks x block combinations x heads, under one split."""
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from heads.plan import Plan, make_plan
 from heads.predictions import Predictions
 from heads.registry import HEADS, PRIOR
 from heads.workers import worker_processes
-from store import Dataset, InputError, Split, did_you_mean
+from store import Dataset, InputError, Split, did_you_mean, json_key
 
 OnEntry = Callable[[Entry], None]
 
@@ -332,7 +331,7 @@ class Run:
             "split": [self.role, sweep.split.fingerprint],
             "seed": sweep.seed,
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return json_key(parts)
 
 
 def check_names(what: str, names: Sequence[str], known: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.head import Standardiser, row_chunks, standardise
+from store import Rows
 
 N_NEAREST = 5  # kept per row; larger families of duplicates hang together through them
 CHANCE = 0.05  # of one false near duplicate among all rows
@@ -20,7 +21,6 @@ TILE = 1024  # rows and columns of similarities computed at a time
 MIN_ROWS = 20  # fewer have no quartiles worth the name: only exact duplicates are found then
 
 Floats = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,12 @@ from heads.metrics import Scored
 from heads.plan import Plan
 from heads.registry import HEADS
 from heads.sweep import Sweep
+from store import Rows
 
 SURE = 0.9
 N_ROUNDS = 3
 N_NEIGHBOURS = 7  # scikit-learn's default
 MAX_STEPS = 200
-
-Rows = NDArray[np.int64]
 
 
 def unlabelled(sweep: Sweep, plan: Plan) -> list[Rows]:

@@ -8,10 +8,11 @@ from store.dataset import Dataset, Hashes, ImageBlock, ImageRef, MetadataColumn,
 from store.distribution import Stratum, distributions, strata
 from store.errors import InputError, StoreError, did_you_mean, write_error
 from store.exchange import export_block, import_vectors
-from store.folds import inner_folds
-from store.keys import file_key, text_key
+from store.folds import Rows, inner_folds
+from store.keys import file_key, json_key, text_key
 from store.merging import merge_groups
 from store.problems import spec_problems
+from store.progress import Progress
 from store.reader import load_dataset, prediction_dataset
 from store.report import check_report, distribution_report
 from store.samples import SAMPLES, write_sample
@@ -53,6 +54,8 @@ __all__ = [
     "PERTURBATIONS",
     "PROBLEMS",
     "Problem",
+    "Progress",
+    "Rows",
     "SAMPLES",
     "Section",
     "SlurmJob",
@@ -81,6 +84,7 @@ __all__ = [
     "inner_folds",
     "is_fitting",
     "is_one_crop",
+    "json_key",
     "load_dataset",
     "make_split",
     "merge_groups",

@@ -1,6 +1,6 @@
 """A dataset: a ``dataset.toml`` and the table, images and texts it names, checked when it is loaded."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.keys import file_key, stack_key, text_key
+from store.progress import Progress
 from store.sections import ImageSpec
 from store.space import Crop
 from store.spec import DatasetSpec
@@ -188,9 +189,7 @@ class Dataset:
         for start in range(0, self.n_rows, n_rows):
             yield unlabelled.take(range(start, min(start + n_rows, self.n_rows)))
 
-    def parts_of_progress(
-        self, n_rows: int, progress: Callable[[int, int], None] | None
-    ) -> Iterator[tuple["Dataset", Callable[[int, int], None]]]:
+    def parts_of_progress(self, n_rows: int, progress: Progress | None) -> Iterator[tuple["Dataset", Progress]]:
         """Yield `parts`, each with a callback (done, to do) for it, which calls `progress` with rows of the whole."""
         before = 0
         for part in self.parts(n_rows):

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 MAX_BINS = 10
 """A regression target is stratified by its deciles at most."""
 
-Index = NDArray[np.int64]
+Rows = NDArray[np.int64]
+"""Places in a dataset, ``(n,)``."""
 
 
-def label_codes(y: NDArray[Any], labelled: NDArray[np.bool_], n_folds: int) -> Index:
+def label_codes(y: NDArray[Any], labelled: NDArray[np.bool_], n_folds: int) -> Rows:
     """Return what one task is stratified by: its classes, or the quantile bin of each of its outputs.
 
     Args:
@@ -35,7 +36,7 @@ def label_codes(y: NDArray[Any], labelled: NDArray[np.bool_], n_folds: int) -> I
     return codes
 
 
-def assign_folds(codes: Index, groups: NDArray[Any] | None, n_folds: int, *, seed: int) -> Index:
+def assign_folds(codes: Rows, groups: NDArray[Any] | None, n_folds: int, *, seed: int) -> Rows:
     """Divide rows into folds of like size and like label counts, for all labels at once.
 
     Iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011, 10.1007/978-3-642-23808-6_10): rows with rare labels
@@ -63,8 +64,8 @@ def assign_folds(codes: Index, groups: NDArray[Any] | None, n_folds: int, *, see
 
 
 def inner_folds(
-    y: NDArray[Any], groups: NDArray[Any] | None, rows: Index, *, n_folds: int = 4, seed: int, stratify: bool
-) -> list[tuple[Index, Index]]:
+    y: NDArray[Any], groups: NDArray[Any] | None, rows: Rows, *, n_folds: int = 4, seed: int, stratify: bool
+) -> list[tuple[Rows, Rows]]:
     """Divide one outer training set again, to choose among settings without seeing the rows they are scored on.
 
     Args:
@@ -89,7 +90,7 @@ def inner_folds(
     return [(rows[folds != fold], rows[folds == fold]) for fold in range(n_folds)]
 
 
-def _count_labels(codes: Index, unit: Index) -> tuple[Index, Index, Index]:
+def _count_labels(codes: Rows, unit: Rows) -> tuple[Rows, Rows, Rows]:
     """Return (unit, label, count) triples sorted by unit; the last label is the one that every row has."""
     codes = np.column_stack([codes, np.zeros(len(codes), dtype=np.int64)])
     widths = codes.max(axis=0) + 1
@@ -100,7 +101,7 @@ def _count_labels(codes: Index, unit: Index) -> tuple[Index, Index, Index]:
     return owner, label, count
 
 
-def _deal(owner: Index, label: Index, count: Index, shares: NDArray[np.float64], *, n_folds: int, seed: int) -> Index:
+def _deal(owner: Rows, label: Rows, count: Rows, shares: NDArray[np.float64], *, n_folds: int, seed: int) -> Rows:
     """Return the fold of each unit. Plain lists: a unit has few labels, and sums come out alike on every machine."""
     rng = np.random.default_rng(seed)
     first = np.flatnonzero(np.diff(owner, prepend=-1))
@@ -125,7 +126,7 @@ def _deal(owner: Index, label: Index, count: Index, shares: NDArray[np.float64],
     return folds
 
 
-def _deal_alike(first: Index, label: Index, count: Index, *, n_folds: int, rng: np.random.Generator) -> Index:
+def _deal_alike(first: Rows, label: Rows, count: Rows, *, n_folds: int, rng: np.random.Generator) -> Rows:
     """Give every fold the same number of units with the same labels; -1 for the units that are left over."""
     marks = rng.integers(2**63, size=int(label.max()) + 1, dtype=np.uint64)
     signature = np.add.reduceat(marks[label] * count.astype(np.uint64), first)  # wraps; a clash costs only evenness

@@ -1,8 +1,10 @@
 """Content keys: what a vector is a vector *of*."""
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 def file_key(path: Path, page: int | None = None) -> str:
@@ -28,3 +30,8 @@ def text_key(text: str) -> str:
 def stack_key(keys: Iterable[str]) -> str:
     """Return the sha256 (hex) over the keys of images that are stacked, in their order."""
     return hashlib.sha256("\n".join(["stack", *keys]).encode()).hexdigest()
+
+
+def json_key(content: Any) -> str:
+    """Return the sha256 (hex) of JSON values, whatever the order of their keys."""
+    return text_key(json.dumps(content, sort_keys=True))

@@ -25,14 +25,14 @@ SPLIT_WORDS = {"training": "train", "validation": "val", "valid": "val", "dev": 
 _SHOWN = 5
 
 
-class Rows(NamedTuple):
+class Listing(NamedTuple):
     """n rows: their columns, and the part that each is in where a split made elsewhere is given."""
 
     table: pd.DataFrame
     roles: NDArray[np.str_] | None
 
 
-def read_rows(spec: DatasetSpec, folder: Path) -> Rows:
+def read_rows(spec: DatasetSpec, folder: Path) -> Listing:
     """Return the rows that a spec describes, with the columns that it reads from file names.
 
     Args:
@@ -45,11 +45,11 @@ def read_rows(spec: DatasetSpec, folder: Path) -> Rows:
     if spec.tables is not None:
         rows = _join({name: read_table(folder / name, spec.sheet) for name in spec.tables.given.values()})
         roles = np.repeat(list(spec.tables.given), [len(table) for table in rows])
-        found = Rows(pd.concat(rows, ignore_index=True), roles)
+        found = Listing(pd.concat(rows, ignore_index=True), roles)
     elif spec.has_sheets:
-        found = Rows(pd.concat(_join(_read_sheets(spec, folder)), ignore_index=True), None)
+        found = Listing(pd.concat(_join(_read_sheets(spec, folder)), ignore_index=True), None)
     elif spec.table is not None:
-        found = Rows(read_table(folder / spec.table, spec.sheet), None)
+        found = Listing(read_table(folder / spec.table, spec.sheet), None)
     else:
         found = _class_folders(spec, folder / spec.root)
     return found._replace(table=_with_columns(spec, found.table))
@@ -125,7 +125,7 @@ def _check_folders(spec: DatasetSpec, root: Path, with_sheet: set[str]) -> None:
             raise InputError(f"folder {root / name} has images and no sheet {sheet}; add it, or move the folder away")
 
 
-def _class_folders(spec: DatasetSpec, root: Path) -> Rows:
+def _class_folders(spec: DatasetSpec, root: Path) -> Listing:
     parts = {"train": "."} if spec.folders is None else spec.folders.given
     paths = {role: list_images(spec, root, place) for role, place in parts.items()}
     classes = {role: [path.partition("/")[0] if "/" in path else "" for path in paths[role]] for role in parts}
@@ -136,7 +136,7 @@ def _class_folders(spec: DatasetSpec, root: Path) -> Rows:
     files = [os.path.normpath(f"{parts[role]}/{path}") for role in parts for path in paths[role]]
     table = pd.DataFrame({FILE: files, FOLDER: [name for role in parts for name in classes[role]]}, dtype=str)
     roles = None if spec.folders is None else np.repeat(list(parts), [len(found) for found in paths.values()])
-    return Rows(table, roles)
+    return Listing(table, roles)
 
 
 def _check_classes(spec: DatasetSpec, root: Path, classes: Mapping[str, set[str]]) -> None:

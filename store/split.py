@@ -1,6 +1,5 @@
 """Which rows are fitted on, which are scored on, and which are kept for the end."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from store.dataset import Dataset
 from store.errors import InputError
-from store.folds import Index, assign_folds, label_codes
+from store.folds import Rows, assign_folds, label_codes
+from store.keys import text_key
 from store.merging import Families, merge_groups, unite
 
 FILE_NAME = "splits.json"
@@ -52,7 +52,7 @@ class Split:
         """The held-out sets (``"test"`` and others), sorted."""
         return sorted(role for role in set(self.roles.values()) if not is_fitting(role))
 
-    def outer(self, ids: Iterable[str], *, fold: int | None = None) -> list[tuple[Index, Index]]:
+    def outer(self, ids: Iterable[str], *, fold: int | None = None) -> list[tuple[Rows, Rows]]:
         """Return what to fit on and what to score on: one pair per fold, or the pair train and val.
 
         Args:
@@ -70,11 +70,11 @@ class Split:
         chosen = folds if fold is None else [folds[fold]]
         return [(np.flatnonzero(fitting & (roles != one)), np.flatnonzero(roles == one)) for one in chosen]
 
-    def whole(self, ids: Iterable[str]) -> tuple[Index, Index]:
+    def whole(self, ids: Iterable[str]) -> tuple[Rows, Rows]:
         """Return the pair of all rows that are not held out, and nothing to score."""
         return self.fitting(ids), np.empty(0, dtype=np.int64)
 
-    def held_out_pair(self, ids: Iterable[str], name: str = "test") -> tuple[Index, Index]:
+    def held_out_pair(self, ids: Iterable[str], name: str = "test") -> tuple[Rows, Rows]:
         """Return the pair of all rows that are not held out, and the rows of one held-out set.
 
         Raises:
@@ -87,11 +87,11 @@ class Split:
             raise InputError(f"no row is held out as {name!r}; there is {known}")
         return self.fitting(ids), held
 
-    def fitting(self, ids: Iterable[str]) -> Index:
+    def fitting(self, ids: Iterable[str]) -> Rows:
         """Return the positions in `ids` of all rows that are not held out: every fold, train and val."""
         return np.flatnonzero([is_fitting(role) for role in self._roles(ids)])
 
-    def held_out(self, ids: Iterable[str], name: str = "test") -> Index:
+    def held_out(self, ids: Iterable[str], name: str = "test") -> Rows:
         """Return the positions in `ids` of one held-out set; none where the split has no such set."""
         return np.flatnonzero(self._roles(ids) == name) if not is_fitting(name) else np.empty(0, dtype=np.int64)
 
@@ -332,5 +332,4 @@ def _check_folds(n_folds: int, seed: int, n_rows: int, groups: NDArray[np.str_] 
 
 
 def _sha256(content: Any) -> str:
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return text_key(json.dumps(content, ensure_ascii=False, separators=(",", ":")))

@@ -13,7 +13,7 @@ from extract import Options, encoders_from_spaces, extract_features, row_status
 from finetune.bundle import UNSEEN, FinetunedBundle
 from finetune.bundle import load_bundle as load_tuned
 from finetune.explain.models import FrozenModel, TunedModel
-from finetune.explain.rows import Progress, explain_rows
+from finetune.explain.rows import explain_rows
 from finetune.outputs import network_features
 from heads import (
     FEATURES,
@@ -26,7 +26,7 @@ from heads import (
     load_bundle,
     network_importance,
 )
-from store import Dataset, FeatureStore, InputError, Split, prediction_dataset
+from store import Dataset, FeatureStore, InputError, Progress, Split, prediction_dataset
 
 N_NEAREST = 3
 HEAD = "finetune"  # as entries call it

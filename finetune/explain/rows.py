@@ -1,6 +1,6 @@
 """The predictions of some rows, with heat maps of what they look at."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,7 @@ from finetune.explain.attribution import grad_cam, integrated_gradients
 from finetune.explain.models import Explained, Inputs
 from finetune.explain.overlay import draw_overlays
 from heads import Bundle
-from store import Task
-
-Progress = Callable[[int, int], None]
+from store import Progress, Task
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from store.errors import InputError, did_you_mean
+from store.progress import Progress
 from store.samples import cells, garbage, powder, reflectance, tem
-from store.samples.files import Progress, write_text
+from store.samples.files import write_text
 
 __all__ = ["SAMPLES", "Sample", "write_sample"]
 
@@ -45,7 +46,7 @@ def write_sample(
     *,
     n_rows: int | None = None,
     seed: int = 0,
-    progress: Progress = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write a built-in sample, or leave it alone where it is complete already; an interrupted one is written again.
 

@@ -22,8 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
+from store.progress import Progress
 from store.samples.cell_picture import Appearance, draw_bright_field, draw_fluorescence
-from store.samples.files import Progress, write_image, write_text
+from store.samples.files import write_image, write_text
 from store.samples.shares import pick, share
 
 N_ROWS = 480
@@ -99,7 +100,7 @@ def make_cell(seed: int, row: int, *, test: bool = False) -> Cell:
     return Cell((seed, 5, patient, number), patient, number + 1, change)
 
 
-def write_cells(folder: Path, *, n_rows: int, seed: int, progress: Progress = None) -> None:
+def write_cells(folder: Path, *, n_rows: int, seed: int, progress: Progress | None = None) -> None:
     """Write ``data`` with BF, FL and ``train.csv``, and ``test`` with BF and FL alone.
 
     Args:

@@ -1,15 +1,11 @@
 """Writing a sample's files: each appears whole or not at all, and its bytes depend on its content alone."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
-
-Progress = Callable[[int, int], None] | None
-"""Called with (files done, files in all)."""
 
 
 def write_text(path: Path, text: str) -> None:

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from store.samples.files import Progress, write_image
+from store.progress import Progress
+from store.samples.files import write_image
 from store.samples.litter_picture import draw_litter
 from store.samples.shares import pick, share
 
@@ -121,7 +122,7 @@ def make_items(seed: int, n_rows: int) -> Iterator[Item]:
         seen[folder] += 1
 
 
-def write_garbage(folder: Path, *, n_rows: int, seed: int, progress: Progress = None) -> None:
+def write_garbage(folder: Path, *, n_rows: int, seed: int, progress: Progress | None = None) -> None:
     """Write the photos into their class folders.
 
     Args:

@@ -18,7 +18,8 @@ The study's three tables hold a random split: every powder, and even every field
 
 from pathlib import Path
 
-from store.samples.files import Progress, write_image, write_text
+from store.progress import Progress
+from store.samples.files import write_image, write_text
 from store.samples.powder_picture import draw, tiles
 from store.samples.powder_plan import N_TILES, PARTS, Field, magnification_scaled, make_field, part_of
 
@@ -93,7 +94,7 @@ test  = "../test_data.csv"
 {_BLOCKS}"""
 
 
-def write_powder(folder: Path, *, n_rows: int, seed: int, progress: Progress = None) -> None:
+def write_powder(folder: Path, *, n_rows: int, seed: int, progress: Progress | None = None) -> None:
     """Write the tiles, the study's three tables, one table of all, and the study's spec.
 
     Args:

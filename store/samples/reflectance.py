@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from store.samples.files import Progress, write_image, write_text
+from store.progress import Progress
+from store.samples.files import write_image, write_text
 from store.samples.grating import CHANNELS, Grating, channels
 from store.samples.grating_picture import View, draw
 from store.samples.secondary import Beam
@@ -77,7 +78,7 @@ column = "kind"
 """
 
 
-def write_reflectance(folder: Path, *, n_rows: int, seed: int, progress: Progress = None) -> None:
+def write_reflectance(folder: Path, *, n_rows: int, seed: int, progress: Progress | None = None) -> None:
     """Write the pictures, the table of channels, and the truth behind it.
 
     Args:

@@ -24,7 +24,8 @@ seeded generator, and row i is the same however many rows there are. The optics 
 from collections.abc import Sequence
 from pathlib import Path
 
-from store.samples.files import Progress, write_image, write_text
+from store.progress import Progress
+from store.samples.files import write_image, write_text
 from store.samples.sheet import write_xlsm
 from store.samples.tem_picture import draw
 from store.samples.tem_scene import TASKS, Scene, labels, make_scene
@@ -85,7 +86,7 @@ group  = "folder"                  # the specimen
 )
 
 
-def write_tem(folder: Path, *, n_rows: int, seed: int, progress: Progress = None) -> None:
+def write_tem(folder: Path, *, n_rows: int, seed: int, progress: Progress | None = None) -> None:
     """Write the images, a folder per specimen and one for those without labels, and the tables.
 
     Args:
