@@ -502,6 +502,7 @@ def tuning_sweep(
     dataset: "Dataset",
     features: "FeatureStore",
     settings: "FinetuneSettings",
+    notes: Sequence[str],
     *,
     part: Part,
     tasks: Sequence[str] | None,
@@ -517,8 +518,8 @@ def tuning_sweep(
     def needed(dataset: "Dataset", split: "Split") -> "list[tuple[str, Options]]":
         chosen: dict[str, Any] = {"tasks": tasks or (), "fold": fold, "final": part.final, "seed": seed}
         ready = check_run(dataset, split, settings, **chosen, **how)
-        for line in ready.notes:
-            say(f"warning: {line}")
+        for line in (*notes, *(f"warning: {note}" for note in ready.notes)):
+            say(line)
         return [(name, Options(weights, seed, how["device"])) for name, weights in ready.encoders]
 
     return make_sweep(dataset, features, subset=part.subset, needed=needed, fold=fold, tasks=tasks, seed=seed)
@@ -1239,11 +1240,9 @@ def finetune(
     dataset, features = place.open()
     settings, notes = choose_settings(dataset, device=device, **asdict(changed))
     folder = run_folder(dataset, name)
-    for line in notes:
-        say(line)
     features = features if part.subset is None else subset_store(folder)
     how: dict[str, Any] = {"device": device, "resume": resume}
-    sweep = tuning_sweep(dataset, features, settings, part=part, tasks=task, seed=seed, folder=folder, **how)
+    sweep = tuning_sweep(dataset, features, settings, notes, part=part, tasks=task, seed=seed, folder=folder, **how)
     document = run_finetune(sweep, features, settings, folder, final=part.final, **how)
     show_result(document | {"notes": notes}, finetune_report(document), as_json=as_json)
     raise typer.Exit(ROWS_LEFT_OUT if document["left_out"] or not sweep.matrix.complete.all() else 0)

@@ -86,7 +86,7 @@ class FinetuneModule(lightning.LightningModule):
         """
         loss = self._loss(batch)
         if not torch.isfinite(loss):
-            raise InputError(self._not_finite(batch, "loss"))
+            raise InputError(self._not_finite(batch, "rows"))
         self.train_loss.update(loss.detach(), len(batch))
         return loss
 
@@ -97,9 +97,15 @@ class FinetuneModule(lightning.LightningModule):
         loader.batch_sampler.set_epoch(self.current_epoch + 1)  # Lightning would look for a sampler
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """Add a batch of stop rows to the metrics."""
+        """Add a batch of stop rows to the metrics.
+
+        Raises:
+            InputError: Its loss is not a number; the message has the row ids.
+        """
         outputs = self.network(batch.inputs)
         loss, _ = self.losses(outputs, batch.targets, batch.weights)
+        if not torch.isfinite(loss):
+            raise InputError(self._not_finite(batch, "stop rows"))
         self.stop_loss.update(loss, len(batch))
         for name, task in self.tasks.items():
             values = _values(task, outputs[name], batch.targets[name])
@@ -110,7 +116,7 @@ class FinetuneModule(lightning.LightningModule):
         """Put the epoch's row into the history, and into the logs."""
         row = self._row()
         if not math.isfinite(row[SCORE]):
-            raise InputError(f"epoch {self.current_epoch + 1}: the loss of the stop rows is not a number. {REMEDY}")
+            raise InputError(f"epoch {self.current_epoch + 1}: the score of the stop rows is not a number. {REMEDY}")
         self.history.append(row)
         self.log_dict({name: value for name, value in row.items() if name != "epoch"}, sync_dist=False)
         for metric in (self.stop_loss, *(self._metric(name) for name in self.tasks)):
@@ -165,7 +171,7 @@ class FinetuneModule(lightning.LightningModule):
         skills = {
             name: 1 - value / self.spreads[name] if name in self.spreads else value for name, value in found.items()
         }
-        if by != "mean" and by not in skills:
+        if not skills or by not in ("mean", *skills):
             raise InputError(
                 f"[finetune]: best_by = {by!r}, but no row kept out of training has a label for it. Label more, or "
                 "give mean, or loss"
@@ -173,10 +179,10 @@ class FinetuneModule(lightning.LightningModule):
         chosen = skills.values() if by == "mean" else [skills[by]]
         return sum(chosen) / len(chosen) - TIE * stop_loss
 
-    def _not_finite(self, batch: Batch, what: str) -> str:
+    def _not_finite(self, batch: Batch, kind: str) -> str:
         ids = self.ids[batch.rows.cpu().numpy()].tolist()
         shown = ", ".join(map(repr, ids[:SHOWN])) + (f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else "")
-        return f"epoch {self.current_epoch + 1}: the {what} of the batch of rows {shown} is not a number. {REMEDY}"
+        return f"epoch {self.current_epoch + 1}: the loss of the batch of {kind} {shown} is not a number. {REMEDY}"
 
 
 REMEDY = "Look at these rows, or take a lower lr, precision = float32, or clip_norm"

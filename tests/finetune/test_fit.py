@@ -266,6 +266,12 @@ def test_a_loss_that_is_no_number_names_the_rows(tmp_path: Path) -> None:
     training = a_training(tmp_path, "lr=1e18", "head_lr=1e18", "clip_norm=none", "warmup_epochs=0", "max_epochs=5")
     with pytest.raises(InputError, match=r"epoch \d: the loss of .*is not a number\. Look at these rows, or take a"):
         fit_fold(training)
+    odd = load_dataset(make_images(tmp_path / "stop"))
+    odd.tasks["level"].y[training.stop[0]] = 1e39
+    with pytest.raises(
+        InputError, match=f"epoch 1: the loss of the batch of stop rows .*'r{training.stop[0]}'.* is no"
+    ):
+        fit_fold(a_training(tmp_path / "c", dataset=odd))
     weird = load_dataset(make_images(tmp_path / "nan"))
     weird.tasks["level"].y[training.train[3]] = 1e39
     with pytest.raises(InputError, match=f"'r{training.train[3]}'"):

@@ -10,7 +10,7 @@ from extract import Place
 from extract.decode import read_image
 from extract.resize import resize_rgb
 from extract.view import render
-from finetune.from_heads import begin_from_heads, is_linear
+from finetune.from_heads import begin_from_heads, is_linear, why_not
 from finetune.network import MultimodalNetwork, make_network
 from finetune.settings import read_settings
 from heads import FeatureMatrix, Sweep, load_matrix, metadata_columns
@@ -141,6 +141,12 @@ def test_layers_in_between_are_told_and_refused_where_heads_were_asked_for(table
     assert torch.equal(made.heads["kind"].weight, before)
     with pytest.raises(InputError, match="init = 'heads' is for a network whose task heads see the encoders' features"):
         begin_from_heads(made, settings=read_settings({**table, "init": "heads"}), **arguments)  # type: ignore[arg-type]
+
+
+def test_untrained_encoders_do_not_start_from_the_heads_unless_asked() -> None:
+    made = network(data(image("bf")))
+    assert why_not(made, read_settings({})) == "an encoder was never trained"
+    assert why_not(made, read_settings({"init": "heads"})) is None
 
 
 def test_dropout_is_no_layer_in_between_and_backbone_starts_at_random() -> None:
