@@ -867,6 +867,7 @@ def report(
     folder = out or run_folder(stored.dataset, "report")
     reports = [write_report(stored.dataset, result, folder) for result in results]
     show_result({"reports": reports, "missing": missing}, errors_report(reports, missing), as_json=as_json)
+    raise typer.Exit(ROWS_LEFT_OUT if any(one["n_left_out"] for one in reports) else 0)
 
 
 @app.command(epilog="Example: python cli.py leaderboard --head finetune")

@@ -97,4 +97,5 @@ def _reported(report: Mapping[str, Any]) -> str:
 def _beside_baseline(report: Mapping[str, Any]) -> list[str]:
     name = report["headline"]
     score, without = interval(report["metrics"][name]), number(report["baseline"][name])
-    return [f"{name} {score}; without features {without}", report["verdict"]]
+    left_out = [f"{report['n_left_out']} labelled rows without features are left out"] if report["n_left_out"] else []
+    return [f"{name} {score}; without features {without}", report["verdict"], *left_out]

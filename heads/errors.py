@@ -35,7 +35,7 @@ def describe_errors(result: Result, dataset: Dataset) -> tuple[Document, "DataFr
     """
     entry, task = result.entry, dataset.tasks[result.entry["task"]]
     names = ("task", "kind", "split", "blocks", "head", "headline", "metrics", "baseline", "difference", "verdict")
-    document = {name: entry[name] for name in (*names, "n_rows", "n_groups", "seed")}
+    document = {name: entry[name] for name in (*names, "n_rows", "n_left_out", "n_groups", "seed")}
     if task.kind == "classification":
         rows = _class_rows(result, dataset)
         wrong = rows[rows["is_wrong"]].sort_values("p_predicted", ascending=False, kind="stable")

@@ -152,6 +152,7 @@ def test_a_broken_image_keeps_its_row_and_the_rest_goes_on(make_dataset: Make, c
     assert any("r05" in example for p in problems.values() for example in p["examples"])
     entries = run_json("heads", "--data", spec, "--head", "linear", code=3)["entries"]
     assert entries[-1]["n_rows"] == 23
+    assert run_json("report", "--data", spec, code=3)["reports"][0]["n_left_out"] == 1
     out = spec.parent / "predictions.csv"
     run("heads", "--data", spec, "--head", "linear", "--save", code=3)
     found = run_json("predict", spec.parent / "runs/heads", spec.parent / "labels.csv", "--out", out, code=3)

@@ -30,6 +30,7 @@ def an_entry(task, headline, **more):
         "difference": SCORE,
         "verdict": "better than without features",
         "n_rows": 4,
+        "n_left_out": 0,
         "n_groups": None,
         "seed": 0,
     } | more
@@ -161,6 +162,13 @@ def test_a_regression_is_printed_with_every_metric_beside_the_baseline(sizes):
         ["  without features", "0.125", "-", "-", "-", "-"],
     ]
     assert far.rows[0] == ["r002", "short", "3", "6", "3"]
+
+
+def test_rows_that_were_left_out_are_said(bins):
+    result, data = bins
+    document, _ = describe_errors(replace(result, entry=result.entry | {"n_left_out": 3}), data)
+    lines = errors_report([document | {"files": {}}], {})[0].lines
+    assert "  3 labelled rows without features are left out" in lines
 
 
 def test_many_classes_are_left_to_the_chart():
