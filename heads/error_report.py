@@ -86,7 +86,8 @@ def _far_section(report: Mapping[str, Any]) -> Section:
         [row["id"], row["output"], *(f"{row[name]:.4g}" for name in ("label", "predicted", "error"))]
         for row in report["farthest"][:SHOWN]
     ]
-    return Section("Farthest off", ["id", "output", "label", "predicted", "error"], cells)
+    title = "Farthest off" + (", in standard deviations of its output" if len(report["outputs"]) > 1 else "")
+    return Section(title, ["id", "output", "label", "predicted", "error"], cells)
 
 
 def _reported(report: Mapping[str, Any]) -> str:

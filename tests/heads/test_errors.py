@@ -162,6 +162,7 @@ def test_a_regression_is_printed_with_every_metric_beside_the_baseline(sizes):
         ["  without features", "0.125", "-", "-", "-", "-"],
     ]
     assert far.rows[0] == ["r002", "short", "3", "6", "3"]
+    assert far.title == "Farthest off, in standard deviations of its output"
 
 
 def test_rows_that_were_left_out_are_said(bins):
