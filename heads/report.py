@@ -281,9 +281,9 @@ def _robustness_section(found: Mapping[str, Any]) -> Section:
         [point["view"], interval(point["score"]), signed(point["difference"]), point["verdict"]]
         for point in found["points"]
     ]
-    lines = [f"{found['words']}; without features {number(found['baseline'])}"]
+    line = f"  {found['words']}; without features {number(found['baseline'])}"
     title = f"{found['task']}: {' + '.join(found['blocks'])}, {found['head']}"
-    return Section(title, columns, [["clean", interval(found["clean"]), "", ""], *cells], [f"  {lines[0]}", ""])
+    return Section(title, columns, [["clean", interval(found["clean"]), "", ""], *cells], [line, ""])
 
 
 def _conversions_section(title: str, rows: Sequence[Mapping[str, Any]]) -> Section:

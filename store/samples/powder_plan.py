@@ -9,6 +9,7 @@ import numpy as np
 
 from store.samples.flow import Flow, Particles, flow_of
 from store.samples.secondary import Beam
+from store.samples.shares import evenly, pick
 
 FIELD_PX, TILES_ACROSS = 512, 2
 TILE_PX = FIELD_PX // TILES_ACROSS
@@ -134,9 +135,7 @@ def part_of(seed: int, row: int) -> str:
     """Return train, val or test: drawn row by row, so each powder and even each field is in all of them."""
     if row < len(PARTS):
         return list(PARTS)[row]  # no table is empty
-    at = _share(seed, row, 2**0.5, of="part")
-    bounds = np.cumsum(list(PARTS.values()))
-    return list(PARTS)[int(np.searchsorted(bounds, at, side="right"))]
+    return pick(PARTS, _share(seed, row, 2**0.5, of="part"))
 
 
 def make_field(seed: int, index: int) -> Field:
@@ -194,16 +193,9 @@ def _between(bounds: tuple[float, float], at: float) -> float:
 def _magnification(seed: int, number: int, place: int) -> int:
     if number < len(FIRST_MAGNIFICATIONS):
         return FIRST_MAGNIFICATIONS[number]
-    at = _share(seed, number * 1009 + place, 2**0.5, of="magnification")
-    bounds = np.cumsum(list(MAGNIFICATIONS.values()))
-    return list(MAGNIFICATIONS)[int(np.searchsorted(bounds, at * bounds[-1], side="right"))]
+    return pick(MAGNIFICATIONS, _share(seed, number * 1009 + place, 2**0.5, of="magnification"))
 
 
 def _share(seed: int, nth: int, step: float, *, of: str) -> float:
     """Return a number in [0, 1) that fills the range evenly as `nth` grows."""
-    return (_offset(seed, of) + nth * step) % 1.0
-
-
-@cache
-def _offset(seed: int, of: str) -> float:
-    return float(np.random.default_rng([seed, 2, *of.encode()]).random())
+    return evenly((seed, 2, *of.encode()), nth, step)

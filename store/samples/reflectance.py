@@ -15,7 +15,6 @@ What is planted, so that tests and readers know the truth:
 behind them as a dataset of its own over the same pictures. Row i is the same however many rows there are.
 """
 
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from store.samples.files import write_image, write_text
 from store.samples.grating import CHANNELS, Grating, channels
 from store.samples.grating_picture import View, draw
 from store.samples.secondary import Beam
+from store.samples.shares import evenly
 
 N_ROWS = 320
 SUMMARY = "scanning electron micrographs of gratings and the light they reflect in ten channels"
@@ -114,7 +114,7 @@ def file_name(row: int) -> str:
 
 def make_grating(seed: int, row: int) -> Grating:
     """Return the surface of a row, counted from 0."""
-    at = {name: (_offset(seed, name) + row * step) % 1.0 for name, step in _STEPS.items()}
+    at = {name: evenly((seed, 0, i), row, step) for i, (name, step) in enumerate(_STEPS.items())}
     return Grating(
         kind="pillars" if at["kind"] < SHARE_OF_PILLARS else "lines",
         period_nm=float(PERIOD_NM[0] * (PERIOD_NM[1] / PERIOD_NM[0]) ** at["period"]),
@@ -150,8 +150,3 @@ def _structure_text(seed: int, n_rows: int) -> str:
         numbers = (f"{made.period_nm:.1f}", f"{made.duty:.3f}", f"{made.height_nm:.1f}", f"{made.dye:.3f}")
         lines.append(",".join((file_name(row), made.kind, *numbers)))
     return "\n".join(lines) + "\n"
-
-
-@cache
-def _offset(seed: int, name: str) -> float:
-    return float(np.random.default_rng([seed, 0, list(_STEPS).index(name)]).random())

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from functools import cache
 from itertools import accumulate
+from typing import TypeVar
 
 import numpy as np
 
+K = TypeVar("K")
 _STEPS = tuple(prime**0.5 for prime in (2, 3, 5, 7, 11, 13))
 
 
@@ -17,15 +19,26 @@ def share(seed: int, row: int, which: int) -> float:
         row: Counted from 0.
         which: One of 6 sequences that fill their common space evenly too, 0 to 5.
     """
-    return (_offset(seed, which) + row * _STEPS[which]) % 1.0
+    return evenly((seed, which), row, _STEPS[which])
 
 
-def pick(shares: Mapping[str, float], at: float) -> str:
+def evenly(stream: tuple[int, ...], nth: int, step: float) -> float:
+    """Return a number in [0, 1) that fills the range evenly as `nth` grows.
+
+    Args:
+        stream: Numbers that the random beginning is drawn from.
+        nth: Counted from 0.
+        step: An irrational number, such as the root of a prime; of another prime for each thing that is drawn.
+    """
+    return (_begin(stream) + nth * step) % 1.0
+
+
+def pick(shares: Mapping[K, float], at: float) -> K:
     """Return the name whose share of the range from 0 to 1 holds `at`."""
     bounds = list(accumulate(shares.values()))
     return list(shares)[int(np.searchsorted(bounds, at * bounds[-1], side="right"))]
 
 
 @cache
-def _offset(seed: int, which: int) -> float:
-    return float(np.random.default_rng([seed, which]).random())
+def _begin(stream: tuple[int, ...]) -> float:
+    return float(np.random.default_rng(stream).random())

@@ -1,4 +1,3 @@
-import pickle
 from pathlib import Path
 
 import cv2
@@ -204,11 +203,6 @@ def test_encoding_does_not_depend_on_the_batch() -> None:
     np.testing.assert_array_equal(whole, np.concatenate([encoder.encode([p]) for p in prepared]))
     np.testing.assert_array_equal(whole[2], texture_vector(blobs(seed=2)))
     assert encoder.encode([]).shape == (0, encoder.space.dim)
-
-
-def test_encoder_survives_the_way_to_a_worker_process() -> None:
-    encoder = pickle.loads(pickle.dumps(TextureEncoder("percentile", 3)))  # noqa: S301 -- as multiprocessing does
-    np.testing.assert_array_equal(encoder.prepare(blobs()), texture_vector(blobs()))
 
 
 def test_space_tells_conversions_and_crops_apart() -> None:
