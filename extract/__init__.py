@@ -15,6 +15,7 @@ from extract.encoder import (
     make_encoders,
     modality_of,
 )
+from extract.engine import Device
 from extract.explore import Looks, describe_images, draw_examples, look_at_images
 from extract.language import Language, TextEncoder, language_module, load_language, pool_tokens, text_space
 from extract.pipeline import SpaceReport, extract_features, probe_images
@@ -31,6 +32,7 @@ from extract.weights import WeightsError, load_or_random, seeded, state_digest
 __all__ = [
     "Backbone",
     "Drawing",
+    "Device",
     "ENCODERS",
     "Encoder",
     "ImageEncoder",

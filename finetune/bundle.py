@@ -20,6 +20,7 @@ from torch import Tensor
 
 from extract import (
     Backbone,
+    Device,
     Language,
     image_space,
     load_backbone,
@@ -31,7 +32,6 @@ from extract import (
 )
 from finetune.blueprint import Blueprint, BranchPlan, Output
 from finetune.branches import module_key
-from finetune.device import Device
 from finetune.encoders import Loaded
 from finetune.network import MultimodalNetwork
 from finetune.outputs import network_features

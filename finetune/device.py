@@ -1,13 +1,11 @@
 """Where networks run."""
 
 import os
-from typing import Literal
 
-from extract import resolve_device
+from extract import Device, resolve_device
 from finetune.settings import FinetuneSettings
 from store import InputError
 
-Device = Literal["auto", "cpu", "cuda"]
 MAX_WORKERS = 8
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 """What Lightning calls them."""

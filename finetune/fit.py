@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from extract import resolve_device
+from extract import Device, resolve_device
 from finetune.callbacks import (
     CURVES,
     METRICS,
@@ -18,7 +18,7 @@ from finetune.callbacks import (
     make_callbacks,
 )
 from finetune.checkpoint import ABOUT, BEST, CHECKPOINTS, LAST, NEXT, about_fit, check_about, read_checkpoint
-from finetune.device import Device, is_main_process, n_workers
+from finetune.device import is_main_process, n_workers
 from finetune.listener import NOBODY, Listener
 from finetune.loaders import make_loaders
 from finetune.module import FinetuneModule

@@ -3,8 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from extract import modality_of, resolve_device
-from finetune.device import Device
+from extract import Device, modality_of, resolve_device
 from finetune.settings import FinetuneSettings, read_settings
 from store import Dataset, InputError
 

@@ -8,9 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from extract import resolve_device
+from extract import Device, resolve_device
 from finetune.branches import Input
-from finetune.device import Device
 from finetune.loaders import Loader, score_loader
 from finetune.network import MultimodalNetwork
 from store import Dataset, Progress, Rows

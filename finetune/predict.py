@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from extract import Drawing
+from extract import Device, Drawing
 from finetune.bundle import FinetunedBundle, load_bundle
-from finetune.device import Device
 from heads import prediction_words, write_predictions
 from store import Dataset, Progress, prediction_dataset
 

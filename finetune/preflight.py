@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from extract import Device
 from finetune.checkpoint import ABOUT, CHECKPOINTS, LAST, about_fit, check_about, read_checkpoint
-from finetune.device import Device, choose_precision
+from finetune.device import choose_precision
 from finetune.division import Fit, plan_fits, with_tasks
 from finetune.encoders import FROM_SCRATCH
 from finetune.from_heads import check_init

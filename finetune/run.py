@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from extract import Place
+from extract import Device, Place
 from finetune.bundle import UNSEEN, save_bundle
-from finetune.device import Device, is_main_process, n_workers
+from finetune.device import is_main_process, n_workers
 from finetune.division import KEPT, Fit, plan_fits, with_tasks
 from finetune.export import export_onnx
 from finetune.from_heads import begin_from_heads

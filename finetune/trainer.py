@@ -10,9 +10,9 @@ import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from extract import resolve_device
+from extract import Device, resolve_device
 from finetune.checkpoint import CHECKPOINTS, LAST
-from finetune.device import Device, choose_precision
+from finetune.device import choose_precision
 from finetune.loaders import Loaders
 from finetune.module import FinetuneModule
 from finetune.settings import FinetuneSettings

@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.conformal import Limits, fit_limits
-from heads.head import Head, Job
+from heads.head import Float, Head, Job
 from heads.held_out import HeldOut
 from heads.metrics import METRICS, P_MIN, Scored
 
 LOG_RANGE = (np.log(0.05), np.log(20.0))
 N_BINS = 10  # of the reliability table
 MEASURES = ("log_loss", "ece", "brier")
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class CalibratedHead:
         """Return class indices ``(n,)`` or outputs ``(n, t)`` of raw rows; calibration does not change them."""
         return self.head.predict(X)
 
-    def predict_proba(self, X: NDArray[Any]) -> Floats:
+    def predict_proba(self, X: NDArray[Any]) -> Float:
         """Return calibrated probabilities ``(n, c)`` of raw rows ``(n, d)``."""
         return temper(self.head.predict_proba(X), self.calibration.temperature)
 
@@ -87,7 +85,7 @@ def fit_calibration(job: Job, held_out: HeldOut, groups: NDArray[np.int64] | Non
     return Calibration(temperature, fit_limits(job.kind, temper(p, temperature), job.y[rows], unit))
 
 
-def temper(p: Floats, temperature: float | Floats) -> Floats:
+def temper(p: Float, temperature: float | Float) -> Float:
     """Return probabilities ``(n, c)`` with their logits divided; 0 stays 0.
 
     Args:
@@ -101,7 +99,7 @@ def temper(p: Floats, temperature: float | Floats) -> Floats:
 
 
 def fit_temperature(
-    p: Floats, y: NDArray[np.int64], fold: NDArray[np.int64], unit: NDArray[np.int64] | None = None
+    p: Float, y: NDArray[np.int64], fold: NDArray[np.int64], unit: NDArray[np.int64] | None = None
 ) -> float:
     """Return the temperature of least log loss; 1 where that is not clearly better.
 
@@ -163,14 +161,14 @@ def reliability(scored: Scored) -> list[dict[str, Any]]:
     return rows
 
 
-def _best_temperature(p: Floats, y: NDArray[np.int64]) -> float:
+def _best_temperature(p: Float, y: NDArray[np.int64]) -> float:
     from scipy.optimize import minimize_scalar
 
     found = minimize_scalar(lambda log: _losses(temper(p, np.exp(log)), y).sum(), bounds=LOG_RANGE, method="bounded")
     return float(np.exp(found.x))
 
 
-def _losses(p: Floats, y: NDArray[np.int64]) -> Floats:
+def _losses(p: Float, y: NDArray[np.int64]) -> Float:
     """Return the log loss of each row, ``(m,)``."""
     return np.asarray(-np.log(np.clip(p[np.arange(len(y)), y], P_MIN, 1.0)))
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from heads.head import Float
 from heads.metrics import COVERAGE_PERCENT, N_RESAMPLES, Interval, Scored
 
 COVERAGE = 0.9
@@ -26,12 +27,11 @@ METHODS: Mapping[str, str] = {
     "regression": "absolute residuals on inner folds",
 }
 
-Floats = NDArray[np.float64]
 Limits = tuple[float | None, ...]
 """The largest score inside: one for classification, one per output for regression; None: everything is inside."""
 
 
-def fit_limits(kind: Literal["classification", "regression"], predicted: Floats, y: Any, unit: NDArray[Any]) -> Limits:
+def fit_limits(kind: Literal["classification", "regression"], predicted: Float, y: Any, unit: NDArray[Any]) -> Limits:
     """Return the limits that held-out rows ask for.
 
     Args:
@@ -47,7 +47,7 @@ def fit_limits(kind: Literal["classification", "regression"], predicted: Floats,
     return tuple(_limit(column, weight) for column in scores.T)
 
 
-def in_set(p: Floats, limits: Sequence[Limits]) -> NDArray[np.bool_]:
+def in_set(p: Float, limits: Sequence[Limits]) -> NDArray[np.bool_]:
     """Return which classes are in the set of each row, bool ``(n, c)``; the likeliest always is.
 
     Args:
@@ -58,7 +58,7 @@ def in_set(p: Floats, limits: Sequence[Limits]) -> NDArray[np.bool_]:
     return np.asarray((1 - p <= edge) | (p == p.max(axis=1, keepdims=True)))
 
 
-def half_widths(limits: Limits) -> Floats:
+def half_widths(limits: Limits) -> Float:
     """Return how far the interval of each output reaches to either side, ``(t,)``; inf where there is no limit."""
     return np.array([np.inf if limit is None else limit for limit in limits])
 
@@ -95,7 +95,7 @@ def coverage_entry(scored: Scored, limits: Sequence[Limits], names: Sequence[str
     return entry | (outputs[names[0]] if len(names) == 1 else {"outputs": outputs})
 
 
-def _limit(scores: Floats, weight: Floats) -> float | None:
+def _limit(scores: Float, weight: Float) -> float | None:
     """Return the least score up to which there is enough weight; None where all of it is too little."""
     order = np.argsort(scores)
     enough = np.flatnonzero(np.cumsum(weight[order]) >= COVERAGE - 1e-9)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from heads.calibration import Calibration, fit_calibration
 from heads.combination import Combination
 from heads.entry import Outcome
+from heads.head import Float
 from heads.leaderboard import Entry, Leaderboard
 from heads.metrics import Scored
 from heads.plan import Plan
@@ -19,8 +20,6 @@ from heads.sweep import Run, Sweep
 from store import inner_folds
 
 N_PARTS = 4  # of the rows kept out of training: a temperature has to help on one when fitted on the others
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Given:
         kept_out: Training rows that it was not trained on, int64 ``(m,)``: calibration is fitted on them.
     """
 
-    predicted: Floats
+    predicted: Float
     kept_out: NDArray[np.int64]
 
 

@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from heads.head import Float
+
 Kind = Literal["classification", "regression"]
-Floats = NDArray[np.float64]
 Interval = dict[str, float | None]
 
 N_RESAMPLES = 1000
@@ -37,11 +38,11 @@ class Scored:
     """
 
     kind: Kind
-    y: NDArray[np.int64] | Floats
-    predicted: Floats
+    y: NDArray[np.int64] | Float
+    predicted: Float
     fold: NDArray[np.int64]
     unit: NDArray[np.int64]
-    weights: Floats
+    weights: Float
     row: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     def take(self, places: NDArray[np.int64]) -> "Scored":
@@ -57,7 +58,7 @@ class Metric:
 
     kind: Kind
     is_better_higher: bool
-    score: Callable[[Scored, Floats], Floats]
+    score: Callable[[Scored, Float], Float]
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,9 @@ class Estimate:
         weights: ``(t,)`` for the mean over outputs.
     """
 
-    value: Floats
-    samples: Floats
-    weights: Floats
+    value: Float
+    samples: Float
+    weights: Float
 
     @property
     def mean(self) -> "Estimate":
@@ -117,11 +118,11 @@ def metric_names(kind: Kind) -> list[str]:
     return [name for name, metric in METRICS.items() if metric.kind == kind]
 
 
-def _score_all(scored: Scored, counts: Floats, names: Sequence[str]) -> dict[str, Floats]:
+def _score_all(scored: Scored, counts: Float, names: Sequence[str]) -> dict[str, Float]:
     return {name: _columns(METRICS[name].score(scored, counts)) for name in names}
 
 
-def resamples(unit: NDArray[np.int64], *, seed: int) -> Iterator[Floats]:
+def resamples(unit: NDArray[np.int64], *, seed: int) -> Iterator[Float]:
     """Yield how often each row is drawn, ``(r, m)`` a piece, N_RESAMPLES in all; undefined for a single unit."""
     n_units = int(unit.max()) + 1
     rng = np.random.default_rng(seed)
@@ -132,7 +133,7 @@ def resamples(unit: NDArray[np.int64], *, seed: int) -> Iterator[Floats]:
         yield drawn.astype(np.float64) if n_units > 1 else np.full((n, len(unit)), np.nan)
 
 
-def _columns(values: Floats) -> Floats:
+def _columns(values: Float) -> Float:
     return values[:, None] if values.ndim == 1 else values
 
 
@@ -140,60 +141,60 @@ def _or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def ratio(above: Floats, below: Floats) -> Floats:
+def ratio(above: Float, below: Float) -> Float:
     """Return above / below, NaN where below is 0 or not a number."""
-    out: Floats = np.full(np.broadcast(above, below).shape, np.nan)
+    out: Float = np.full(np.broadcast(above, below).shape, np.nan)
     return np.divide(above, below, out=out, where=below > 0)
 
 
-def _mean(counts: Floats, values: Floats) -> Floats:
+def _mean(counts: Float, values: Float) -> Float:
     total = counts.sum(axis=1)
     return ratio(counts @ values, total if values.ndim == 1 else total[:, None])
 
 
-def mean_of_defined(values: Floats) -> Floats:
+def mean_of_defined(values: Float) -> Float:
     """Return the mean over the last axis of what is a number."""
     defined = np.isfinite(values)
     return ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1).astype(np.float64))
 
 
-def _one_hot(labels: NDArray[np.int64], n_classes: int) -> Floats:
+def _one_hot(labels: NDArray[np.int64], n_classes: int) -> Float:
     return np.asarray(labels[:, None] == np.arange(n_classes), dtype=np.float64)
 
 
-def _accuracy(scored: Scored, counts: Floats) -> Floats:
+def _accuracy(scored: Scored, counts: Float) -> Float:
     return _mean(counts, (scored.predicted.argmax(axis=1) == scored.y).astype(np.float64))
 
 
-def true_and_predicted(scored: Scored) -> tuple[Floats, Floats]:
+def true_and_predicted(scored: Scored) -> tuple[Float, Float]:
     """Return the labels and the likeliest classes as indicators, ``(m, c)`` each."""
     n_classes = scored.predicted.shape[1]
     return _one_hot(scored.y, n_classes), _one_hot(scored.predicted.argmax(axis=1), n_classes)  # type: ignore[arg-type]
 
 
-def _balanced_accuracy(scored: Scored, counts: Floats) -> Floats:
+def _balanced_accuracy(scored: Scored, counts: Float) -> Float:
     true, predicted = true_and_predicted(scored)
     return mean_of_defined(ratio(counts @ (true * predicted), counts @ true))
 
 
-def _macro_f1(scored: Scored, counts: Floats) -> Floats:
+def _macro_f1(scored: Scored, counts: Float) -> Float:
     true, predicted = true_and_predicted(scored)
     return mean_of_defined(ratio(2 * (counts @ (true * predicted)), counts @ (true + predicted)))
 
 
-def _log_loss(scored: Scored, counts: Floats) -> Floats:
+def _log_loss(scored: Scored, counts: Float) -> Float:
     of_truth = np.take_along_axis(scored.predicted, scored.y[:, None], axis=1)[:, 0]  # type: ignore[arg-type]
     return _mean(counts, -np.log(np.clip(of_truth, P_MIN, 1.0)))
 
 
-def _roc_auc(scored: Scored, counts: Floats) -> Floats:
+def _roc_auc(scored: Scored, counts: Float) -> Float:
     n_classes = scored.predicted.shape[1]
     one_against_rest = range(1, 2) if n_classes == 2 else range(n_classes)
     areas = [_area(scored.predicted[:, c], scored.y == c, scored.fold, counts) for c in one_against_rest]
     return mean_of_defined(np.stack(areas, axis=1))
 
 
-def _area(score: Floats, positive: NDArray[np.bool_], fold: NDArray[np.int64], counts: Floats) -> Floats:
+def _area(score: Float, positive: NDArray[np.bool_], fold: NDArray[np.int64], counts: Float) -> Float:
     """Return the share of (positive, negative) pairs in the right order; ties count half.
 
     Only pairs of one fold are compared: across folds the models differ, and a pooled area of a model that sees
@@ -212,12 +213,12 @@ def _area(score: Floats, positive: NDArray[np.bool_], fold: NDArray[np.int64], c
     return ratio((up * (below + down / 2)).sum(axis=1), pairs.sum(axis=1))
 
 
-def _brier(scored: Scored, counts: Floats) -> Floats:
+def _brier(scored: Scored, counts: Float) -> Float:
     """Squared distance of the probabilities from the truth, summed over classes (Brier 1950), 0 to 2."""
     return _mean(counts, ((scored.predicted - true_and_predicted(scored)[0]) ** 2).sum(axis=1))
 
 
-def _ece(scored: Scored, counts: Floats) -> Floats:
+def _ece(scored: Scored, counts: Float) -> Float:
     """Expected calibration error, equal-width bins (Naeini et al. 2015; Guo et al. 2017, eq. 3)."""
     confidence = scored.predicted.max(axis=1)
     surplus = (scored.predicted.argmax(axis=1) == scored.y) - confidence
@@ -226,38 +227,38 @@ def _ece(scored: Scored, counts: Floats) -> Floats:
     return ratio(np.abs(per_bin).sum(axis=1), counts.sum(axis=1))
 
 
-def _mae(scored: Scored, counts: Floats) -> Floats:
+def _mae(scored: Scored, counts: Float) -> Float:
     return _mean(counts, np.abs(scored.predicted - scored.y))
 
 
-def _rmse(scored: Scored, counts: Floats) -> Floats:
+def _rmse(scored: Scored, counts: Float) -> Float:
     return np.sqrt(_mean(counts, (scored.predicted - scored.y) ** 2))
 
 
-def _r2(scored: Scored, counts: Floats) -> Floats:
+def _r2(scored: Scored, counts: Float) -> Float:
     centred = scored.y - scored.y.mean(axis=0)
     spread = _mean(counts, centred**2) - _mean(counts, centred) ** 2
     return 1 - ratio(_mean(counts, (scored.predicted - scored.y) ** 2), np.maximum(spread, 0.0))
 
 
-def _mape(scored: Scored, counts: Floats) -> Floats:
+def _mape(scored: Scored, counts: Float) -> Float:
     """Mean of |error| / |truth|, a fraction; rows whose truth is 0 have none and stand aside."""
     nonzero = scored.y != 0
     relative = np.abs(scored.predicted - scored.y) / np.where(nonzero, np.abs(scored.y), 1.0)
     return ratio(counts @ np.where(nonzero, relative, 0.0), counts @ nonzero.astype(np.float64))
 
 
-def _median_ae(scored: Scored, counts: Floats) -> Floats:
+def _median_ae(scored: Scored, counts: Float) -> Float:
     error = np.abs(scored.predicted - scored.y)
     return np.stack([_weighted_median(error[:, j], counts) for j in range(error.shape[1])], axis=1)
 
 
-def _weighted_median(values: Floats, counts: Floats) -> Floats:
+def _weighted_median(values: Float, counts: Float) -> Float:
     order = np.argsort(values)
     passed = np.cumsum(counts[:, order], axis=1)
     half = passed[:, -1:] / 2
     lower, upper = (passed >= half).argmax(axis=1), (passed > half).argmax(axis=1)
-    middle: Floats = (values[order][lower] + values[order][upper]) / 2
+    middle: Float = (values[order][lower] + values[order][upper]) / 2
     return np.where(np.isfinite(half[:, 0]), middle, np.nan)
 
 

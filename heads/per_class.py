@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.metrics import Estimate, Floats, Scored, mean_of_defined, ratio, resamples, true_and_predicted
+from heads.head import Float
+from heads.metrics import Estimate, Scored, mean_of_defined, ratio, resamples, true_and_predicted
 
 RATES = ("precision", "recall", "f1")
 
@@ -33,7 +34,7 @@ def confusion(scored: Scored) -> NDArray[np.int64]:
     return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def _rates(scored: Scored, counts: Floats) -> Floats:
+def _rates(scored: Scored, counts: Float) -> Float:
     """Return the rates of r resamples, ``(3, r, c + 2)``."""
     true, predicted = true_and_predicted(scored)
     hits, n_true, n_predicted = counts @ (true * predicted), counts @ true, counts @ predicted

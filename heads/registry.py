@@ -7,10 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from heads.fusion import Arrays
 from heads.head import Head, Job
 from heads.held_out import HeldOut, refit_inner
-
-Arrays = Mapping[str, NDArray[Any] | str]
 
 
 class Fit(Protocol):

@@ -12,15 +12,13 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.head import Standardiser, row_chunks, standardise
+from heads.head import Float, Standardiser, row_chunks, standardise
 from store import Rows
 
 N_NEAREST = 5  # kept per row; larger families of duplicates hang together through them
 CHANCE = 0.05  # of one false near duplicate among all rows
 TILE = 1024  # rows and columns of similarities computed at a time
 MIN_ROWS = 20  # fewer have no quartiles worth the name: only exact duplicates are found then
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Twins:
     """
 
     pairs: Rows
-    similarity: Floats
+    similarity: Float
     is_exact: NDArray[np.bool_]
     threshold: float
 
@@ -57,7 +55,7 @@ def find_twins(X: NDArray[np.float32], unit: Rows) -> Twins:
     return Twins(pairs[kept], 1 - distance[kept] ** 2 / 2, exact[kept], 1 - limit**2 / 2)
 
 
-def _unit_vectors(scale: Standardiser, X: NDArray[np.float32]) -> Floats:
+def _unit_vectors(scale: Standardiser, X: NDArray[np.float32]) -> Float:
     Z = scale.apply(X)
     return np.asarray(Z / np.maximum(np.linalg.norm(Z, axis=1, keepdims=True), np.finfo(float).tiny))
 
@@ -112,7 +110,7 @@ def _listed(neighbour: Rows) -> Rows:
     return np.stack([row, neighbour[row, place]], axis=1)
 
 
-def _distance(X: NDArray[np.float32], pairs: Rows, scale: Standardiser) -> tuple[Floats, NDArray[np.bool_]]:
+def _distance(X: NDArray[np.float32], pairs: Rows, scale: Standardiser) -> tuple[Float, NDArray[np.bool_]]:
     """Return the distance of the unit vectors of each pair, and whether the vectors are the same to the last bit.
 
     It is that of their difference: the cosine itself has no digits left near 1.
@@ -125,7 +123,7 @@ def _distance(X: NDArray[np.float32], pairs: Rows, scale: Standardiser) -> tuple
     return distance, exact
 
 
-def _first_distance(pairs: Rows, distance: Floats, n: int) -> Floats:
+def _first_distance(pairs: Rows, distance: Float, n: int) -> Float:
     """Distance of each row to its nearest one, ``(n,)``; inf where it has none."""
     first = np.full(n, np.inf)
     for column in (0, 1):
@@ -139,7 +137,7 @@ def _rows_of(pairs: Rows, n: int) -> NDArray[np.bool_]:
     return found
 
 
-def _limit(first: Floats, *, exact: NDArray[np.bool_]) -> float:
+def _limit(first: Float, *, exact: NDArray[np.bool_]) -> float:
     """Return the distance below which a pair is nearer than chance allows; 0 where the data cannot say."""
     usable = first[np.isfinite(first) & ~exact]
     if len(usable) < MIN_ROWS:
