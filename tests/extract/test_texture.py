@@ -206,13 +206,14 @@ def test_encoding_does_not_depend_on_the_batch() -> None:
 
 
 def test_space_tells_conversions_and_crops_apart() -> None:
-    spaces = [
-        TextureEncoder(*options).space
-        for options in (("percentile", 0), ("percentile", 0), ("full_scale", 0), ("percentile", 9))
-    ]
+    spaces = [TextureEncoder(*options).space for options in (("linear", 0), ("linear", 0), ("fixed", 0), ("linear", 9))]
     assert spaces[0].fingerprint == spaces[1].fingerprint
     assert len({space.fingerprint for space in spaces}) == 3
-    assert spaces[0].name == "image@texture"
+    assert [space.name for space in spaces[1:]] == [
+        "image.linear@texture",
+        "image.fixed@texture",
+        "image.linear.crop-9@texture",
+    ]
 
 
 def test_number_of_threads_does_not_change_the_vector() -> None:
