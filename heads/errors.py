@@ -11,7 +11,7 @@ from heads.entry import BOOTSTRAP_SEED
 from heads.output import write_predictions
 from heads.per_class import RATES, class_rates, confusion
 from heads.stored import Result
-from store import Dataset, write_error
+from store import Dataset, InputError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -60,7 +60,7 @@ def write_errors(result: Result, dataset: Dataset, folder: Path) -> Document:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise write_error(folder, error) from None
+        raise InputError(f"{folder}: cannot be made a folder ({error.strerror}); give another --out") from None
     write_predictions([rows], files["rows"])
     if is_classes:
         draw_confusion(document, files["chart"])

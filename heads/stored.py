@@ -13,10 +13,9 @@ from heads.metrics import Scored
 from heads.predictions import Predictions
 from heads.registry import PRIOR
 from heads.sweep import check_names
-from store import Dataset, InputError, Split
+from store import Dataset, InputError, Split, did_you_mean
 
 TEST = "test"
-SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,9 @@ class Wanted:
 
     def allows(self, entry: Entry) -> bool:
         """Say whether an entry is meant."""
-        encoders = {block.partition("@")[2].partition("#")[0] for block in entry["blocks"]} - {""}
         return (
             (not self.heads or entry["head"] in self.heads)
-            and (not self.backbones or encoders <= set(self.backbones))
+            and (not self.backbones or set(_encoders(entry)) <= set(self.backbones))
             and (not self.blocks or any(is_meant(text, entry["blocks"]) for text in self.blocks))
         )
 
@@ -95,7 +93,7 @@ class Stored:
             mine = [entry for entry in self.entries if entry["task"] == task]
             result = next(self._fitting(_by_rank(e for e in mine if wanted.allows(e))), None)
             if result is None:
-                missing[task] = self._reason(task, mine)
+                missing[task] = _reason(task, mine, wanted)
             else:
                 found += [result, *self._fitting(_final(result.entry, mine))]
         if not found:
@@ -140,11 +138,25 @@ class Stored:
                 return other
         return None
 
-    def _reason(self, task: str, mine: Sequence[Entry]) -> str:
-        there = dict.fromkeys(f"{e['head']} on {' + '.join(e['blocks'])}" for e in _by_rank(mine))
-        names = ", ".join(list(there)[:SHOWN]) + (", …" if len(there) > SHOWN else "")
-        why = f"of these rows and labels among {names}" if names else f"in {self.leaderboard.path}"
-        return f"task {task!r}: there is no result as asked for {why}; run heads or finetune with --task {task} first"
+
+def _reason(task: str, entries: Sequence[Entry], wanted: Wanted) -> str:
+    """Say why a task has no result: nothing was run, nothing is as asked for, or all of it is out of date."""
+    known = _by_rank(entries)
+    if not known:
+        return f"task {task!r}: nothing is stored yet: run heads --task {task}, or finetune, first"
+    if any(map(wanted.allows, known)):
+        why = "stored results are of other rows or labels, or what they predicted is gone"
+        return f"task {task!r}: {why}: run heads --task {task}, or finetune, again"
+    heads = sorted({entry["head"] for entry in known})
+    encoders = sorted({name for entry in known for name in _encoders(entry)})
+    hints = {did_you_mean(word, [*heads, *encoders]) for word in (*wanted.heads, *wanted.backbones)}
+    there = f"the heads {', '.join(heads)}" + (f" and the encoders {', '.join(encoders)}" if encoders else "")
+    return f"task {task!r}: no stored result is as asked for; there are {there}.{''.join(sorted(hints))}"
+
+
+def _encoders(entry: Entry) -> list[str]:
+    """Return the encoders that an entry's blocks come from."""
+    return [one for block in entry["blocks"] if (one := block.partition("@")[2].partition("#")[0])]
 
 
 def _values(entry: Entry) -> Mapping[str, float | None]:

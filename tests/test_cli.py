@@ -689,7 +689,7 @@ def test_final_without_a_test_set_is_refused_before_anything_is_fitted(tmp_path:
 
 def test_report_shows_where_the_best_results_err(make_dataset: Make, tmp_path: Path) -> None:
     spec = make_dataset('[tasks.size]\ncolumn = "size"\n[texts.note]\ncolumn = "note"\n')
-    assert "run heads or finetune with --task kind first" in run("report", "--data", spec, code=2).stderr
+    assert "nothing is stored yet: run heads --task kind" in run("report", "--data", spec, code=2).stderr
     run("extract", "--data", spec)
     run("heads", "--data", spec, "--head", "linear", "--blocks", "metadata")  # the magnification says little
     found = run_json("report", "--data", spec)
@@ -708,7 +708,7 @@ def test_report_shows_where_the_best_results_err(make_dataset: Make, tmp_path: P
     words = run("report", "--data", spec, "--task", "kind", "--out", tmp_path / "here").stdout
     assert "kind, 24 rows of cv: metadata, linear" in words and "weighted mean" in words
     assert (tmp_path / "here" / "kind-cv-confusion.png").exists()
-    assert "there is no result as asked for" in run("report", "--data", spec, "--head", "lightgbm", code=2).stderr
+    assert "no stored result is as asked for" in run("report", "--data", spec, "--head", "lightgbm", code=2).stderr
 
 
 # ---- explore

@@ -130,7 +130,7 @@ def test_rows_and_chart_are_written_and_named(bins, sizes, tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_one_line(bins, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"file: cannot be written \(File exists\)"):
+    with pytest.raises(InputError, match=r"file: cannot be made a folder \(File exists\); give another --out"):
         write_errors(*bins, tmp_path / "file")
 
 
