@@ -1,6 +1,7 @@
 """From pixels and text to vectors in the store."""
 
-from extract.backbone import Backbone, ImageEncoder, image_space, load_backbone, vector_length, with_normalisation
+from extract.backbone import Backbone, ImageEncoder, image_space, vector_length, with_normalisation
+from extract.catalogue import load_backbone
 from extract.decode import ImageError, read_image
 from extract.depth import deep_blocks
 from extract.drawing import Drawing

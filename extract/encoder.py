@@ -98,13 +98,13 @@ def modality_of(name: str) -> Modality:
     """
     if name in ENCODERS:
         return ENCODERS[name].modality
-    from extract import backbone, language
+    from extract import catalogue, language
 
-    if backbone.is_image_name(name):
+    if catalogue.is_image_name(name):
         return "image"
     if language.is_text_name(name):
         return "text"
-    timm_names, torchvision_names = backbone.image_names()
+    timm_names, torchvision_names = catalogue.image_names()
     known = [*ENCODERS, *timm_names, *torchvision_names, *language.TEXT_NAMES]
     hint = did_you_mean(name, known, n=3)
     raise InputError(
@@ -304,11 +304,11 @@ class _Loaded:
     """A network loaded once, to make encoders of."""
 
     def __init__(self, name: str, modality: Modality, options: Options) -> None:
-        from extract import backbone, language
+        from extract import catalogue, language
 
         self._options = options
         self._modality = modality
-        load: Any = backbone.load_backbone if modality == "image" else language.load_language
+        load: Any = catalogue.load_backbone if modality == "image" else language.load_language
         self._load: Callable[..., Any] = partial(load, name, weights=options.weights, seed=options.seed)
         self._network = self._load()
         self._widened: dict[int, Any] = {}

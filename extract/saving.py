@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from extract.backbone import HEADLESS, Backbone
+from extract.backbone import Backbone
+from extract.catalogue import HEADLESS
 from extract.language import NAME, POOLINGS, TUNED_ON, Language, quiet
 
 WEIGHTS = "model.safetensors"

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from extract.backbone import load_backbone, vector_length
+from extract.backbone import vector_length
+from extract.catalogue import load_backbone
 from extract.encoder import Options, make_encoder
 from extract.engine import relative_error
 from extract.weights import seeded

@@ -120,7 +120,7 @@ def test_sample_goes_on_with_random_weights_and_says_so(monkeypatch: pytest.Monk
     def out_of_reach(name: str, *_: object) -> Path:
         raise weights.WeightsError(name, "no network")
 
-    monkeypatch.setattr("extract.backbone.hub_file", out_of_reach)
+    monkeypatch.setattr("extract.timm_backbone.hub_file", out_of_reach)
     messages: list[str] = []
     loaded = encoder._load("test_resnet", "image", Options(fallback_random=True), messages)
     assert "random weights instead of pretrained ones, seed 0" in messages[0]

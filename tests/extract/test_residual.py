@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from extract import residual
-from extract.backbone import load_backbone
+from extract.catalogue import load_backbone
 from extract.encoder import Options, make_encoder
 from extract.residual import NORMS, Residual
 from store import ImageBlock, InputError

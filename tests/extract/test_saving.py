@@ -8,7 +8,8 @@ import pytest
 import timm
 import torch
 
-from extract.backbone import Backbone, image_space, load_backbone, with_normalisation
+from extract.backbone import Backbone, image_space, with_normalisation
+from extract.catalogue import load_backbone
 from extract.encoder import Options, make_encoder, make_encoders
 from extract.engine import relative_error
 from extract.language import load_language, text_space, with_pooling
