@@ -1,6 +1,8 @@
 import copy
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from store import Dataset, FeatureStore, InputError, StoreError
 from tests.finetune.made import text_folder
 from tests.finetune.small import N_ROWS, make_dataset
 
+ROOT = Path(__file__).parents[2]
 BF = '[images.bf]\ncolumn = "file"\n'
 ALL = np.arange(N_ROWS)
 WHOLE = BF + (
@@ -308,3 +311,13 @@ def test_heads_on_tuned_features_say_that_the_encoder_has_seen_the_rows(tmp_path
     assert done.exit_code == 0, done.output
     assert "the encoder of image:bf@test_resnet was fine-tuned on rows that are scored here" in done.stderr
     assert "the encoder of text:notes@" in done.stderr
+
+
+def test_predicting_loads_nothing_that_only_training_or_drawing_needs() -> None:
+    words = (
+        "import sys, finetune; print(*sorted({'lightning', 'torchmetrics', 'captum', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout == "\n"

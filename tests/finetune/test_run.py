@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 import cli
 from finetune.verdict import summary
 from heads import Leaderboard, Predictions
+from store import FeatureStore
 from tests.finetune.trained import make_images
 
 ROOT = Path(__file__).parents[2]
@@ -146,8 +147,11 @@ def test_all_folds_are_scored_and_one_more_network_is_kept(tmp_path: Path) -> No
 def test_a_subset_trains_on_so_many_rows(tmp_path: Path) -> None:
     make_images(tmp_path)
     found = document(tmp_path, "--subset", "12", "--set", "init=backbone")
-    assert sum(entry["n_rows"] for entry in found["entries"] if entry["head"] == "finetune") <= 2 * 4
-    assert (tmp_path / "runs" / "finetune" / "features.zarr").exists() and not (tmp_path / "features.zarr").exists()
+    own = [entry for entry in found["entries"] if entry["head"] == "finetune"]
+    assert [entry["task"] for entry in own] == ["kind", "level"] and all(1 <= entry["n_rows"] <= 4 for entry in own)
+    store = FeatureStore(tmp_path / "runs" / "finetune" / "features.zarr")
+    assert {store.info(space)["rows"] for space in store.spaces()} == {12 + 6}  # all test rows are kept
+    assert not (tmp_path / "features.zarr").exists()
 
 
 def test_unreadable_images_are_left_out_with_exit_code_3(tmp_path: Path) -> None:
@@ -156,7 +160,8 @@ def test_unreadable_images_are_left_out_with_exit_code_3(tmp_path: Path) -> None
     result = finetune(tmp_path, "--json", "--set", "init=backbone", "--set", "max_epochs=1")
     assert result.exit_code == 3
     found = json.loads(result.stdout)
-    assert {e["n_left_out"] for e in found["entries"] if e["head"] != "prior"} <= {0, 1}
+    assert {entry["n_left_out"] for entry in found["entries"]} == {1}
+    assert list(found["left_out"]) == ["r3"] and "is no tif, png" in found["left_out"]["r3"]
 
 
 @pytest.mark.parametrize(
