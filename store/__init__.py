@@ -20,7 +20,8 @@ from store.section import Section
 from store.slurm import SlurmJob, array_words, batch_script, submit_script, write_script
 from store.space import INFO_BAR, Crop, FeatureSpace
 from store.spec import DatasetSpec, parse_spec
-from store.split import Split, is_fitting, make_split, open_split, remake_split
+from store.split import Split, is_fitting, make_split
+from store.split_file import open_split, remake_split
 from store.subset import draw_subset
 from store.task import Task
 from store.threads import in_threads
