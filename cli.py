@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
@@ -369,6 +370,15 @@ def say_reports(reports: "Sequence[SpaceReport]") -> None:
     for report in reports:
         for line in closing_lines(report):
             say(line)
+
+
+def say_speed(n_rows: int, seconds: float, *, device: Literal["auto", "cpu", "cuda"]) -> dict[str, float]:
+    """Print how fast rows went from their files to their predictions on stderr, and return it for the document."""
+    from extract import resolve_device
+
+    rate = n_rows / seconds
+    say(f"{n_rows} rows in {seconds:.1f} s, {rate:.{0 if rate >= 10 else 1}f} rows/s on {resolve_device(device)}")
+    return {"seconds": round(seconds, 3), "rows_per_second": round(rate, 1)}
 
 
 def make_sweep(
@@ -1041,9 +1051,11 @@ def predict(
     from heads import predictions_report
 
     options, drawing = Options(weights=weights, device=device), None if draw is None else Drawing(draw, source)
+    started = time.perf_counter()
     n_rows, n_failed = predict_files(bundle, source, out, store_url=store, options=options, drawing=drawing)
+    speed = say_speed(n_rows, time.perf_counter() - started, device=device)
     drawn = {} if drawing is None else {"drawn": drawing.document()}
-    document = {"rows": n_rows, "failed": n_failed, "out": str(out), **drawn}
+    document = {"rows": n_rows, "failed": n_failed, "out": str(out), **speed, **drawn}
     show_result(document, predictions_report(document), as_json=as_json)
     raise typer.Exit(ROWS_LEFT_OUT if n_failed or (drawing and drawing.left_out) else 0)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -209,7 +210,8 @@ def test_a_bundle_predicts_new_files_and_moves(make_dataset: Make, tmp_path: Pat
     folder, out = tmp_path / "elsewhere", tmp_path / "out.csv"
     shutil.copytree(spec.parent / "runs" / "heads", folder / "bundle")
     shutil.copytree(spec.parent / "images", folder / "new")
-    run("predict", spec.parent / "runs" / "heads", spec.parent / "labels.csv", "--out", out)
+    result = run("predict", spec.parent / "runs" / "heads", spec.parent / "labels.csv", "--out", out)
+    assert re.fullmatch(r"24 rows in \d+\.\d s, \d+(\.\d)? rows/s on (cpu|cuda)", result.stderr.splitlines()[-1])
     expected = pd.read_csv(out)
     for name in ("images", "runs", "features.zarr"):
         shutil.rmtree(spec.parent / name)

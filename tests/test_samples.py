@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from cli import app
+from heads import Predictions
 from store import write_sample
 from store.samples.tem import N_ROWS, table_row
 from store.samples.tem_scene import labels, make_scene, truth
@@ -145,11 +147,17 @@ def test_a_random_split_flatters_powders_and_magnification_counts_only_beside_th
     run_json("extract", "--data", spec)
     document = run_json("heads", "--data", spec, "--head", "linear")
     gaps = {gap["task"]: gap for gap in document["group_gap"]}
-    assert all(gaps[task]["low"] > 0 and gaps[task]["one_label_per_group"] for task in ("AOR", "HR", "flowable"))
+    assert set(gaps) == {"AOR", "HR", "CI", "flowable", "Flow_rate"}
+    assert all(gap["low"] > 0 and gap["one_label_per_group"] for gap in gaps.values())
     assert gaps["flowable"]["random"]["value"] > gaps["flowable"]["grouped"]["value"] + 0.1
     assert gaps["AOR"]["random"]["value"] < 0.9 * gaps["AOR"]["grouped"]["value"]
     n_rows = {entry["task"]: entry["n_rows"] for entry in document["entries"]}
     assert n_rows == {"AOR": 456, "HR": 456, "CI": 456, "flowable": 456, "Flow_rate": 276}
+    flowing = set(np.flatnonzero(pd.read_csv(tmp_path / "all_data.csv")["Flow_rate"].notna()))
+    stored = Predictions(tmp_path / "runs" / "predictions")
+    conditional = [entry for entry in document["entries"] if entry["task"] == "Flow_rate"]
+    assert len(conditional) == 4  # image, metadata, both, and no features
+    assert all(set(stored.of(entry).row) == flowing for entry in conditional)
     helps = {(one["task"], one["block"]): one["verdict"] == "helps" for one in document["comparisons"]}
     assert helps["HR", "metadata"] and helps["AOR", "metadata"]
     alone = {e["task"]: e for e in document["entries"] if e["blocks"] == ["metadata"]}
