@@ -24,6 +24,7 @@ EXAMPLES = 6  # pictures per class, a row of the sheet
 N_PIXELS = 1024  # kept of each picture for histograms, so that large pictures count as much as small ones
 N_BINS = 48
 N_SIZES = 10  # sizes named, the most frequent ones
+BLANK = np.full((1, 1, 3), 255, dtype=np.uint8)
 PERCENT = (0.1, 99.9)  # the histograms' range; what lies outside counts in the first and last bin
 
 
@@ -111,18 +112,27 @@ def draw_examples(dataset: Dataset, looks: Looks, path: Path) -> bool:
     Returns:
         False where there is nothing to draw, and no file is written.
     """
-    pictures, captions = [], []
-    for stratum in (one for task in dataset.tasks.values() for one in strata(task)):
-        for name, found in looks.blocks.items():
-            is_shown = np.array([isinstance(look, Look) for look in found], dtype=bool)
-            shown = looks.rows[is_shown & np.isin(looks.rows, stratum.rows)][:EXAMPLES]
-            for row in shown.tolist():
-                picture, note = _picture(dataset.images[name], row)
-                pictures.append(picture)
-                captions.append(f"{stratum.task}: {stratum.name}\n{name} {dataset.ids[row]}\n{note}".rstrip())
-    if pictures:
-        draw_sheet(path, pictures, captions, columns=EXAMPLES)
-    return bool(pictures)
+    shown = [
+        one
+        for stratum in (one for task in dataset.tasks.values() for one in strata(task))
+        for name in looks.blocks
+        for one in _examples(dataset, looks, name, stratum)
+    ]
+    if shown:
+        draw_sheet(path, [picture for picture, _ in shown], [caption for _, caption in shown], columns=EXAMPLES)
+    return bool(shown)
+
+
+def _examples(dataset: Dataset, looks: Looks, name: str, stratum: Stratum) -> list[tuple[NDArray[np.uint8], str]]:
+    """Return the first pictures of a class in one block with their captions, filled up to a row of the sheet."""
+    is_shown = np.array([isinstance(look, Look) for look in looks.blocks[name]], dtype=bool)
+    rows = looks.rows[is_shown & np.isin(looks.rows, stratum.rows)][:EXAMPLES]
+    block = dataset.images[name].take(rows.tolist())
+    found = []
+    for place, row in enumerate(rows):
+        picture, note = _picture(block, place)
+        found.append((picture, f"{stratum.task}: {stratum.name}\n{name} {dataset.ids[row]}\n{note}".rstrip()))
+    return found + [(BLANK, "")] * (EXAMPLES - len(found)) if found else []
 
 
 def _sample(dataset: Dataset, n_rows: int, seed: int) -> NDArray[np.int64]:
@@ -147,7 +157,7 @@ def _picture(block: ImageBlock, row: int) -> tuple[NDArray[np.uint8], str]:
     try:
         return row_picture(block, row), ""
     except ImageError as error:
-        return np.full((1, 1, 3), 128, dtype=np.uint8), str(error)
+        return BLANK // 2, str(error)
 
 
 def _look(block: ImageBlock, row: int) -> Look | str | None:

@@ -64,8 +64,8 @@ def images_report(found: Mapping[str, Any]) -> list[Section]:
     failed = failed[:SHOWN] + ([f"  and {n_more} more; --json names them all"] if n_more > 0 else [])
     columns = ["image", "rows", "read", "unreadable", "size px", "depth", "values"]
     read = [one for one in found["images"] if one["n_read"]]
-    lines = [*_sample_lines(found), *failed, ""]
-    files = Section("Images", columns, [_file_cells(one) for one in found["images"]], lines)
+    lines = [*_sample_lines(found), *failed]
+    files = Section("Images", columns, [_file_cells(one) for one in found["images"]], [*lines, *[""] * bool(lines)])
     return [files, *(_intensity_section(one) for one in read if one["intensity"]), *_brightness_sections(read)]
 
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from cli import app
 from heads import Predictions
 from store import write_sample
+from store.samples.cells import CHANGES, make_cell
 from store.samples.tem import N_ROWS, table_row
 from store.samples.tem_scene import labels, make_scene, truth
 
@@ -69,15 +70,41 @@ def test_a_bundle_of_class_folders_predicts_on_any_folder(garbage: Path) -> None
     assert right.mean() > 0.75
 
 
-def test_both_modalities_beat_each_and_cells_of_known_patients_flatter(tmp_path: Path) -> None:
-    spec = write_sample("cells", tmp_path, n_rows=240, seed=1)
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cells, and as two more tasks which of the changes each has: one modality alone can answer either."""
+    spec = write_sample("cells", tmp_path_factory.mktemp("cells"), n_rows=240, seed=1)
+    table = pd.read_csv(spec.parent / "data" / "train.csv")
+    changes = [make_cell(1, row).change for row in range(len(table))]
+    for name in CHANGES:
+        table[name] = ["yes" if change in (name, "both") else "no" for change in changes]
+    table.to_csv(spec.parent / "data" / "train.csv", index=False)
+    spec.write_text(spec.read_text() + '[tasks.keratin]\ncolumn = "keratin"\n[tasks.ploidy]\ncolumn = "ploidy"\n')
     run_json("extract", "--data", spec)
-    document = run_json("heads", "--data", spec, "--head", "linear")
+    return spec
+
+
+def test_both_modalities_beat_each_and_cells_of_known_patients_flatter(cells: Path) -> None:
+    document = run_json("heads", "--data", cells, "--head", "linear")
     found = scores(document)["diagnosis"]
     single = found["image:bf"], found["image:fl"]
     assert found["image:bf+image:fl"] > max(single) + 0.04 and min(single) > found[""] + 0.05
-    (gap,) = document["group_gap"]
+    gap = next(gap for gap in document["group_gap"] if gap["task"] == "diagnosis")
     assert gap["low"] > 0 and gap["random"]["value"] > gap["grouped"]["value"] + 0.04
+    changes = scores(document, "balanced_accuracy")
+    for task, own, other in (("keratin", "image:bf", "image:fl"), ("ploidy", "image:fl", "image:bf")):
+        assert changes[task][own] > 0.75 and changes[task][other] < 0.65
+        assert changes[task]["image:bf+image:fl"] < changes[task][own] + 0.05  # the other modality adds nothing
+
+
+def test_brightness_follows_the_patient_and_contrast_the_diagnosis(cells: Path) -> None:
+    for image in run_json("explore", "--data", cells)["images"]:
+        bright, contrast = (
+            next(one for one in image["brightness"] if (one["task"], one["measure"]) == ("diagnosis", measure))
+            for measure in ("mean", "spread")
+        )
+        assert bright["of_group"] > 0.7 and bright["of_label_within_groups"] < 0.05
+        assert contrast["of_label_within_groups"] > 0.1
 
 
 @pytest.fixture(scope="module")

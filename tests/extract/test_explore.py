@@ -131,7 +131,14 @@ def test_examples_have_a_row_for_each_class_and_say_why_one_cannot_be_shown(boxe
     assert draw_examples(boxes, looks, tmp_path / "new" / "examples.png")
     with Image.open(tmp_path / "new" / "examples.png") as sheet:
         width, height = sheet.size
+        drawn = np.asarray(sheet)[8:168, 8::168].mean(axis=(0, 2))
     assert width == 8 + EXAMPLES * 168 and 2 * 168 < height < 2 * 240
+    assert (drawn < 250).sum() == EXAMPLES
+    few = look_at_images(boxes, n_rows=3, seed=0)  # three of class a: the rest of their row is white
+    draw_examples(boxes, few, tmp_path / "few.png")
+    with Image.open(tmp_path / "few.png") as sheet:
+        drawn = np.asarray(sheet)[8:168, 8::168].mean(axis=(0, 2))
+    assert ((drawn < 250) == [True] * 3 + [False] * 3).all()
     spec = boxes.folder / "dataset.toml"
     spec.write_text(spec.read_text().replace('"linear"', '"none"'))
     assert draw_examples(
