@@ -593,7 +593,7 @@ def test_a_slurm_script_is_written_only_for_words_the_command_takes(
     for words, message in (
         (["--grid", "lr=1e-3,1e-4", "--sett", "x=1"], "No such option: --sett"),
         (["--array", "2"], "comes from --grid"),
-        (["--grid", "lr=1e-3,no"], "lr: Input should be a valid number"),
+        (["--grid", "lr=1e-3,no"], "lr: needs a number (got 'no')"),
         (["--preset", "garbage"], "preset 'garbage' needs 1 text block"),
     ):
         assert message in run("slurm", "finetune", *words, code=2).stderr and not Path("slurm-finetune.sh").exists()
