@@ -1,0 +1,237 @@
+"""Damage is found, named, dropped and filled again; stores of earlier versions too."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import store.vectors.features
+import store.vectors.locks
+from store import StoreError
+from store.vectors.features import FeatureStore
+from tests.store.vectors.promises import FOLDER, SPACE, assert_true_rows, chunk, contents, filled, make_keys, vectors_of
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+def flip_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 4
+    path.write_bytes(data)
+
+
+def flip_checksum(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def cut_checksum(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 4)
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def lengthen(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "flipped bit": (flip_bit, "fails its checksum"),
+    "flipped checksum": (flip_checksum, "fails its checksum"),
+    "truncated": (cut, "is cut short"),
+    "without checksum": (cut_checksum, "has a wrong size"),
+    "emptied": (empty, "is cut short"),
+    "lengthened": (lengthen, "has a wrong size"),
+    "deleted": (Path.unlink, "is missing"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("array", ["vectors", "keys"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_damage_is_named_dropped_and_filled_again(tmp_path: Path, kind: str, array: str, number: int) -> None:
+    url = tmp_path / "features.zarr"
+    _, keys = filled(url)
+    sound = contents(url)
+    do, reason = DAMAGE[kind]
+    do(chunk(url, array, number))
+    name = f"{array}/c.{number}.0"
+    features = FeatureStore(url)
+    with pytest.raises(StoreError, match=rf"image@texture.*{name} {reason}.*store repair.*extract"):
+        features.read(SPACE, keys)
+    assert [(d["space"], d["chunk"], d["reason"].split(" (")[0]) for d in features.verify()] == [
+        ("image@texture", name, reason)
+    ]
+    assert [d["chunk"] for d in features.repair()] == [name]
+    assert features.verify() == [] == features.repair()
+    lost = keys[number * 1024 : (number + 1) * 1024]
+    assert features.missing(SPACE, keys) == lost, "exactly the damaged chunk's rows are gone"
+    untouched = {name: data for name, data in sound.items() if f"c.{number}.0" not in name}
+    assert untouched.items() <= contents(url).items()
+    assert features.write(SPACE, lost, vectors_of(lost)) == len(lost)
+    assert contents(url) == sound
+
+
+def exchange(one: Path, other: Path) -> None:
+    kept = one.read_bytes()
+    shutil.copyfile(other, one)
+    other.write_bytes(kept)
+
+
+@pytest.mark.parametrize("array", ["vectors", "keys"])
+def test_exchanged_files_are_named_dropped_and_filled_again(tmp_path: Path, array: str) -> None:
+    url = tmp_path / "features.zarr"
+    features, keys = filled(url, 3000)
+    features.read(SPACE, keys[:2000])
+    exchange(chunk(url, array, 0), chunk(url, array, 1))
+    reason = r"image@texture.*vectors/c\.[01]\.0 holds other vectors than its keys'.*store repair.*extract"
+    for asked in (keys[:2000], keys[5:7], keys[:1024], keys[1500:2040]):
+        for opened in (features, FeatureStore(url)):
+            with pytest.raises(StoreError, match=reason):
+                opened.read(SPACE, asked)
+    np.testing.assert_array_equal(features.read(SPACE, keys[2048:]), vectors_of(keys[2048:]))
+    assert [found["chunk"] for found in features.verify()] == ["vectors/c.0.0", "vectors/c.1.0"]
+    assert [found["chunk"] for found in features.repair()] == ["vectors/c.0.0", "vectors/c.1.0"]
+    assert features.missing(SPACE, keys) == keys[:2048]
+    assert features.write(SPACE, keys, vectors_of(keys)) == 2048
+    assert assert_true_rows(FeatureStore(url), keys) == keys
+    assert features.verify() == []
+
+
+def test_a_file_of_another_space_is_noticed(tmp_path: Path) -> None:
+    url = tmp_path / "features.zarr"
+    features, keys = filled(url, 10)
+    other = replace(SPACE, weights_digest="v2")
+    features.write(other, keys, -vectors_of(keys))
+    shutil.copyfile(url / other.fingerprint[:16] / "vectors" / "c.0.0", chunk(url, "vectors", 0))
+    with pytest.raises(StoreError, match="holds other vectors than its keys'"):
+        features.read(SPACE, keys)
+    assert [found["chunk"] for found in features.verify()] == ["vectors/c.0.0"]
+
+
+# --- stores of earlier versions ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def version_1(tmp_path: Path) -> Path:
+    """A store of 30 rows and a failure, as schema version 1 wrote it."""
+    shutil.unpack_archive(Path(__file__).with_name("version_1.zip"), tmp_path / "old.zarr")
+    return tmp_path / "old.zarr"
+
+
+def test_a_store_of_version_1_is_read_verified_and_filled_up(version_1: Path) -> None:
+    features, keys = FeatureStore(version_1), make_keys(1500)
+    assert features.failures(SPACE) == {keys[30]: "empty"}
+    assert assert_true_rows(features, keys) == keys[:30]
+    assert features.write(SPACE, keys, vectors_of(keys)) == 1470
+    assert assert_true_rows(FeatureStore(version_1), keys) == keys
+    assert chunk(version_1, "keys", 1).stat().st_size == 1024 * 32 + 4, "its layout stays"
+    assert FeatureStore(version_1).verify() == []
+    flip_bit(chunk(version_1, "vectors", 1))
+    assert [found["chunk"] for found in FeatureStore(version_1).repair()] == ["vectors/c.1.0"]
+    assert FeatureStore(version_1).missing(SPACE, keys) == keys[1024:]
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"shape": [1024, 36]}'])
+def test_a_damaged_description_of_version_1_is_repaired_without_losing_a_row(version_1: Path, text: str) -> None:
+    path = version_1 / FOLDER / "keys" / "zarr.json"
+    before = path.read_bytes()
+    path.write_text(text)
+    assert [found["chunk"] for found in FeatureStore(version_1).verify()] == ["keys/zarr.json"]
+    assert [found["chunk"] for found in FeatureStore(version_1).repair()] == ["keys/zarr.json"]
+    assert path.read_bytes() == before
+    assert assert_true_rows(FeatureStore(version_1), make_keys(30)) == make_keys(30)
+
+
+def test_a_new_space_in_a_store_of_version_1_is_told_apart_by_its_sums(version_1: Path) -> None:
+    features, keys, other = FeatureStore(version_1), make_keys(30), replace(SPACE, weights_digest="v2")
+    root = version_1 / "zarr.json"
+    assert '"embedonce_schema_version": 1' in root.read_text()
+    features.write(other, keys, vectors_of(keys))
+    assert '"embedonce_schema_version": 2' in root.read_text(), "an earlier embedonce refuses it"
+    assert (version_1 / other.fingerprint[:16] / "keys" / "c.0.0").stat().st_size == 1024 * 36 + 4
+    for space in (SPACE, other):
+        np.testing.assert_array_equal(FeatureStore(version_1).read(space, keys), vectors_of(keys))
+    assert FeatureStore(version_1).verify() == []
+
+
+def test_an_open_store_notices_damage_done_later(tmp_path: Path) -> None:
+    url = tmp_path / "features.zarr"
+    features, keys = filled(url)
+    np.testing.assert_array_equal(features.read(SPACE, keys), vectors_of(keys))
+    flip_bit(chunk(url, "vectors", 0))
+    with pytest.raises(StoreError, match=r"vectors/c\.0\.0 fails its checksum"):
+        features.read(SPACE, keys[:1])
+    np.testing.assert_array_equal(features.read(SPACE, keys[1024:]), vectors_of(keys[1024:]))
+
+
+def test_new_rows_go_elsewhere_when_the_last_chunk_is_damaged(tmp_path: Path) -> None:
+    url = tmp_path / "features.zarr"
+    features, keys = filled(url, 100)
+    flip_bit(chunk(url, "vectors", 0))
+    more = make_keys(150)[100:]
+    assert features.write(SPACE, more, vectors_of(more)) == 50
+    np.testing.assert_array_equal(features.read(SPACE, more), vectors_of(more))
+    assert [d["chunk"] for d in features.verify()] == ["vectors/c.0.0"]
+    features.repair()
+    assert features.missing(SPACE, make_keys(150)) == keys
+
+
+@pytest.mark.parametrize("name", ["keys/zarr.json", "vectors/zarr.json", "zarr.json", "failures/zarr.json"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"attributes": {}, "shape": [0, 3]}'])
+def test_a_damaged_description_is_repaired_without_losing_a_row(tmp_path: Path, name: str, text: str) -> None:
+    url = tmp_path / "features.zarr"
+    features, keys = filled(url)
+    features.fail(SPACE, {make_keys(2501)[-1]: "empty"})
+    before = contents(url)
+    (url / FOLDER / name).write_text(text)
+    features = FeatureStore(url)
+    assert [d["chunk"] for d in features.verify()] == [name]
+    assert [d["chunk"] for d in features.repair()] == [name]
+    assert features.write(SPACE, keys, vectors_of(keys)) == 0
+    np.testing.assert_array_equal(features.read(SPACE, keys), vectors_of(keys))
+    assert features.verify() == []
+    assert features.spaces() == [SPACE]
+    chunks = {name: data for name, data in before.items() if "/c." in name}
+    assert chunks.items() <= contents(url).items()
+
+
+def test_a_repair_never_makes_an_open_store_serve_another_rows_vector(tmp_path: Path) -> None:
+    url = tmp_path / "features.zarr"
+    reader, keys = filled(url, 1024)
+    reader.read(SPACE, keys)
+    flip_bit(chunk(url, "vectors", 0))
+    writer, others = FeatureStore(url), make_keys(2048)[1024:]
+    writer.repair()
+    writer.write(SPACE, others, vectors_of(others))
+    with pytest.raises(StoreError, match="no vector for 1024 of 1024"):
+        reader.read(SPACE, keys)
+    np.testing.assert_array_equal(reader.read(SPACE, others), vectors_of(others))
+
+
+def test_rows_that_move_while_they_are_read_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = tmp_path / "features.zarr"
+    reader, keys = filled(url, 1024)
+    gather = store.vectors.features._gather
+
+    def swap_then_gather(*arguments: object) -> object:
+        monkeypatch.setattr(store.vectors.features, "_gather", gather)
+        flip_bit(chunk(url, "vectors", 0))
+        writer = FeatureStore(url)
+        writer.repair()
+        writer.write(SPACE, keys[::-1], vectors_of(keys[::-1]))
+        return gather(*arguments)
+
+    monkeypatch.setattr(store.vectors.features, "_gather", swap_then_gather)
+    np.testing.assert_array_equal(reader.read(SPACE, keys), vectors_of(keys))
