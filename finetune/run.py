@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 HEAD = "finetune"
 TEST = "test"
+INPUTS = {"columns", "images", "texts", "metadata", "weight"}
+"""What of a spec says what a network sees, and how much each row counts."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +204,10 @@ class Run:
         """Return a digest of all that decides an entry's numbers."""
         target = sweep.dataset.tasks[task]
         labels = hashlib.sha256(target.y.tobytes() + target.applies.tobytes() + sweep.matrix.complete.tobytes())
-        settings = self.settings.model_dump(mode="json")
-        parts = [HEAD, task, role, settings, sweep.seed, sweep.split.fingerprint, labels.hexdigest()]
+        settings, spec = self.settings.model_dump(mode="json"), sweep.dataset.spec
+        seen = spec.model_dump(mode="json", include=INPUTS)
+        learned = {name: spec.tasks[name].model_dump(mode="json") for name in sweep.task_names}
+        parts = [HEAD, task, role, settings, seen, learned, sweep.seed, sweep.split.fingerprint, labels.hexdigest()]
         return json_key([*parts, sweep.dataset.ids.tolist()])
 
 

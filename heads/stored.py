@@ -113,7 +113,7 @@ class Stored:
                 yield Result(entry, scored.take(np.argsort(scored.row)), self._prior(entry))
 
     def _fits(self, entry: Entry, scored: Scored) -> bool:
-        """Say whether an entry is of these rows, all of them, and of these labels."""
+        """Say whether an entry is of these rows, all of them, of these labels, and of outputs that weigh as much."""
         task = self.dataset.tasks[entry["task"]]
         expected = np.flatnonzero(self._has_role(entry["split"]) & task.labelled)
         return (
@@ -122,6 +122,7 @@ class Stored:
             and bool(np.isin(scored.row, expected).all())
             and len(scored.row) >= len(expected) - entry["n_left_out"]
             and np.array_equal(task.y[scored.row], scored.y)
+            and (task.kind == "classification" or np.array_equal(task.weights, scored.weights))
         )
 
     def _has_role(self, name: str) -> NDArray[np.bool_]:

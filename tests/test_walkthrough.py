@@ -18,7 +18,8 @@ def test_the_page_shows_what_its_commands_print(path: Path, tmp_path: Path) -> N
     for step in steps(page):
         printed = walkthrough.run(step, folder)
         if step.shown is not None:
-            assert not differences(step.shown, printed, loose="loose" in step.options), step.commands
+            options = {"loose": "loose" in step.options, "ranked": "ranked" in step.options}
+            assert not differences(step.shown, printed, **options), step.commands
     for picture in PICTURE.finditer(page):
         assert (folder / picture["source"]).exists(), picture["source"]
         assert (path.parent / picture["copy"]).exists(), picture["copy"]
@@ -33,6 +34,15 @@ def test_other_numbers_words_and_lines_are_differences_and_times_are_not() -> No
     assert differences(shown, shown + "more\n")
     assert not differences("ngrams d873ff6e4547", "ngrams d873ff6e4547")
     assert differences("ngrams d873ff6e4547", "ngrams d873ff6e4548")
+
+
+def test_what_was_trained_may_have_other_verdicts_and_another_order() -> None:
+    shown = " runs   score\n ──────\n a  finetune  0.81 [0.7, 0.9]  better\n b  linear  0.80  not told apart\n"
+    other = " runs   score\n ───\n b  linear  0.90  better\n a  finetune  0.7 [0.65, 0.9]  worse\n"
+    assert not differences(shown, other, ranked=True)
+    assert differences(shown, other, loose=True)
+    assert differences(shown, other.replace("linear", "lightgbm"), ranked=True)
+    assert differences(shown, other + " c  linear  0.9  better\n", ranked=True)
 
 
 def test_a_page_is_written_with_what_its_commands_print(tmp_path: Path) -> None:

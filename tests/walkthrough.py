@@ -3,7 +3,8 @@
     python tests/walkthrough.py docs/powder.md     # runs the page's commands and puts their output in
 
 A page holds bash blocks, run in order in one empty folder, each followed by a text block with what it prints on stdout.
-``text head=12`` keeps the first twelve lines; ``text loose`` may have other numbers on another machine. A picture
+``text head=12`` keeps the first twelve lines; ``text loose`` may have other numbers on another machine, and ``text ranked``
+other numbers, verdicts and order of lines, as what was trained has. A picture
 ``![words](pictures/ranks.png)`` on the line after ``<!-- powder/runs/conversions.png -->`` is a copy of that file.
 Commands of a page on real data find it in ``real/``.
 """
@@ -23,6 +24,7 @@ MAX_PICTURE_PX = 1000
 BLOCK = re.compile(r"```bash\n(?P<commands>.*?)```(?:\n\n```text(?P<options>[^\n]*)\n(?P<shown>.*?)```)?", re.DOTALL)
 PICTURE = re.compile(r"<!-- (?P<source>\S+) -->\n!\[[^\]]*\]\((?P<copy>[^)]+)\)")
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?!\w)")  # none inside words, such as fingerprints
+VERDICT = re.compile(r"\b(?:(?:not )?worth it|not told apart|better|worse|helps|hurts)\b")
 VOLATILE = re.compile(r"\d+(?:\.\d+)? (?:s|rows/s|images/s)\b|\d{4}-\d\d-\d\dT[\d:+]+")
 
 
@@ -79,19 +81,28 @@ def run(step: Step, folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def differences(shown: str, printed: str, *, loose: bool = False) -> list[str]:
+def differences(shown: str, printed: str, *, loose: bool = False, ranked: bool = False) -> list[str]:
     """Return the lines in which a page and a run differ; seconds may, and other numbers by a little.
 
     Args:
         shown: On the page.
         printed: By the command.
         loose: Let numbers differ by any amount.
+        ranked: And verdicts, and the order of lines.
     """
+    if ranked:
+        shown, printed = (_unranked(text) for text in (shown, printed))
     mine, theirs = (_steady(text).splitlines() for text in (shown, printed))
     if len(mine) != len(theirs):
         return [f"{len(mine)} lines are shown, {len(theirs)} are printed", *theirs]
     pairs = zip(mine, theirs, strict=True)
     return [f"shown:   {a}\nprinted: {b}" for a, b in pairs if not _alike(a, b, loose=loose)]
+
+
+def _unranked(text: str) -> str:
+    """Return a text's lines in an order of their own, without numbers and verdicts."""
+    lines = [VERDICT.sub("_", NUMBER.sub("#", line)) for line in text.splitlines()]
+    return "\n".join(sorted(re.sub(r"[\s─]+", " ", line).strip() for line in lines))
 
 
 def _steady(text: str) -> str:

@@ -123,6 +123,11 @@ def test_each_output_of_the_network_is_shown_where_a_head_is_best(tmp_path: Path
     assert shown.index("level, each output: ") < shown.index(title) < shown.index("Fine-tuning was")
     own = shown[shown.index(title) :]
     assert all(f"  {name} " in own for name in ("level", "id_number", "mean", "mean, weighted"))
+    first = document(tmp_path, "--task", "level", *still)["entries"][-1]
+    spec.write_text(spec.read_text().replace("[3, 1]", "[1, 3]"))
+    other = document(tmp_path, "--task", "level", *still)["entries"][-1]
+    assert first["identity"] != other["identity"]  # otherwise one's predictions would take the place of the other's
+    assert first["metrics"]["mae"]["value"] != other["metrics"]["mae"]["value"]
 
 
 def test_the_first_step_starts_from_the_linear_solution(tmp_path: Path) -> None:

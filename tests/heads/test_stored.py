@@ -112,6 +112,20 @@ def test_results_of_other_labels_rows_or_splits_are_not_used(tmp_path):
         resplit.best([], ALL)
 
 
+def test_results_of_other_weights_are_not_used(tmp_path):
+    X, y, _ = planted(60, 8, strength=3.0)
+
+    def a_sweep_of(*weights):
+        data = dataset(numbers(X[:, :2], columns=("a", "b"), weights=list(weights)), n=60)
+        return Sweep(data, matrix(data, image__bf_at_a=X), make_split(data, n_folds=3), heads=("linear",))
+
+    runs = beside(a_sweep_of(3.0, 1.0), tmp_path)
+    runs.run()
+    assert runs.stored().best([], ALL)[0]
+    with pytest.raises(InputError, match="there is no result as asked for"):
+        runs.stored(a_sweep_of(1.0, 3.0).dataset).best([], ALL)
+
+
 def test_a_result_of_some_rows_only_is_not_used(tmp_path):
     sweep = a_sweep(tasks=("kind",))
     runs = beside(sweep, tmp_path)
