@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 PART = 4  # rows one stream takes at a time; a larger part falls out of the cache and is slower
+_FIRST_CALLS = threading.Lock()
 OPENVINO_PRECISION = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
@@ -38,8 +40,7 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
             "ENABLE_CPU_PINNING": False,  # decoders, and other users, share the cores
         }
-        openvino.Type.f32.to_dtype()  # two threads that make these calls first, at once, wait for each other for ever:
-        openvino.Tensor(np.zeros(1, np.float32))  # each fills a table of its own, one from types, one from arrays
+        _make_first_calls()
         self._is_fixed = model.inputs[0].partial_shape.rank.get_length() > 2
         if self._is_fixed:  # images: a network of one shape is 5 to 10 % faster
             model.reshape({port: [PART, *port.partial_shape[1:]] for port in model.inputs})
@@ -67,6 +68,15 @@ class OpenVinoEngine:
             return vectors
         finally:
             self._requests.put(request)
+
+
+def _make_first_calls() -> None:
+    """Fill OpenVINO's tables of types, by one thread at a time: several at once wait for each other for ever."""
+    import openvino
+
+    with _FIRST_CALLS:
+        openvino.Type.f32.to_dtype()  # one table from types,
+        openvino.Tensor(np.zeros(1, np.float32))  # one from arrays
 
 
 def convert(module: "torch.nn.Module", example: Sequence[NDArray[Any]]) -> Any:

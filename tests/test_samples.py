@@ -201,3 +201,7 @@ def test_the_spectrum_wins_on_the_period_where_an_encoder_knows_places(tmp_path:
     assert found["image:spectrum"] < 0.95 * found["image:sem"]
     assert found["image:sem+image:spectrum"] < 0.95 * found["image:sem"]
     assert found["image:sem"] < found[""]
+    run_json("extract", "--data", spec, "--backbone", "texture")  # which has a spectrum of its own
+    found = mae(run_json("heads", "--data", spec, "--backbone", "texture", "--head", "linear", "--task", "period"))
+    assert found["image:sem"] < 0.7 * found["image:spectrum"]
+    assert found["image:sem+image:spectrum"] > 0.97 * found["image:sem"]

@@ -3,8 +3,8 @@
     python tests/walkthrough.py docs/powder.md     # runs the page's commands and puts their output in
 
 A page holds bash blocks, run in order in one empty folder, each followed by a text block with what it prints on stdout.
-``text head=12`` keeps the first twelve lines; ``text loose`` may have other numbers on another machine, and ``text ranked``
-other numbers, verdicts and order of lines, as what was trained has. A picture
+``text head=12`` keeps the first twelve lines; ``text loose`` may have other numbers on another machine, and
+``text ranked`` other numbers, verdicts and order of lines, as what was trained has. A picture
 ``![words](pictures/ranks.png)`` on the line after ``<!-- powder/runs/conversions.png -->`` is a copy of that file.
 Commands of a page on real data find it in ``real/``.
 """

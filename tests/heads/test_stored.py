@@ -113,7 +113,7 @@ def test_results_of_other_labels_rows_or_splits_are_not_used(tmp_path):
 
 
 def test_results_of_other_weights_are_not_used(tmp_path):
-    X, y, _ = planted(60, 8, strength=3.0)
+    X = planted(60, 8, strength=3.0)[0]
 
     def a_sweep_of(*weights):
         data = dataset(numbers(X[:, :2], columns=("a", "b"), weights=list(weights)), n=60)
