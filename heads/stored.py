@@ -146,7 +146,7 @@ def _reason(task: str, entries: Sequence[Entry], wanted: Wanted) -> str:
     if not known:
         return f"task {task!r}: nothing is stored yet: run heads --task {task}, or finetune, first"
     if any(map(wanted.allows, known)):
-        why = "stored results are of other rows or labels, or what they predicted is gone"
+        why = "stored results are of other rows, labels or weights, or what they predicted is gone"
         return f"task {task!r}: {why}: run heads --task {task}, or finetune, again"
     heads = sorted({entry["head"] for entry in known})
     encoders = sorted({name for entry in known for name in _encoders(entry)})

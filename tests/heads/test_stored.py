@@ -104,7 +104,7 @@ def test_results_of_other_labels_rows_or_splits_are_not_used(tmp_path):
     other[7] = (other[7] + 1) % 3
     relabelled = replace(sweep.dataset, tasks={"kind": classes(other)})
     with pytest.raises(
-        InputError, match="are of other rows or labels, or what they predicted is gone: run heads --task kind"
+        InputError, match="are of other rows, labels or weights, or what they predicted is gone: run heads --task kind"
     ):
         runs.stored(relabelled).best([], ALL)
     resplit = replace(runs.stored(), split=make_split(sweep.dataset, n_folds=3, seed=1))
@@ -122,7 +122,7 @@ def test_results_of_other_weights_are_not_used(tmp_path):
     runs = beside(a_sweep_of(3.0, 1.0), tmp_path)
     runs.run()
     assert runs.stored().best([], ALL)[0]
-    with pytest.raises(InputError, match="there is no result as asked for"):
+    with pytest.raises(InputError, match="are of other rows, labels or weights"):
         runs.stored(a_sweep_of(1.0, 3.0).dataset).best([], ALL)
 
 
@@ -134,7 +134,7 @@ def test_a_result_of_some_rows_only_is_not_used(tmp_path):
         sweep.matrix, X=sweep.matrix.X[first], ids=sweep.matrix.ids[first], complete=sweep.matrix.complete[first]
     )
     runs.run(replace(sweep, dataset=sweep.dataset.take(first.tolist()), matrix=few))
-    with pytest.raises(InputError, match="of other rows or labels"):
+    with pytest.raises(InputError, match="of other rows, labels or weights"):
         runs.stored().best([], ALL)
 
 
