@@ -6,7 +6,7 @@ A page holds bash blocks, run in order in one empty folder, each followed by a t
 ``text head=12`` keeps the first twelve lines; ``text loose`` may have other numbers on another machine, and
 ``text ranked`` other numbers, verdicts and order of lines, as what was trained has. A picture
 ``![words](pictures/ranks.png)`` on the line after ``<!-- powder/runs/conversions.png -->`` is a copy of that file.
-Commands of a page on real data find it in ``real/``.
+Commands of a page on real data find it in ``real/``, and a pretrained network beside it.
 """
 
 import os
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-REAL_DATA = ROOT.parent / "shared" / "data"
+REAL = [*(ROOT.parent / "shared" / "data").glob("*/"), ROOT.parent / "shared" / "weights" / "mobilenetv2_100"]
 MAX_PICTURE_PX = 1000
 BLOCK = re.compile(r"```bash\n(?P<commands>.*?)```(?:\n\n```text(?P<options>[^\n]*)\n(?P<shown>.*?)```)?", re.DOTALL)
 PICTURE = re.compile(r"<!-- (?P<source>\S+) -->\n!\[[^\]]*\]\((?P<copy>[^)]+)\)")
@@ -56,8 +56,10 @@ def lay_out(page: str, folder: Path) -> bool:
     folder.mkdir(exist_ok=True)
     if " real/" not in page:
         return True
-    (folder / "real").symlink_to(REAL_DATA)
-    return REAL_DATA.exists()
+    (folder / "real").mkdir(exist_ok=True)
+    for source in REAL:
+        (folder / "real" / source.name).symlink_to(source)
+    return all(source.exists() for source in REAL)
 
 
 def run(step: Step, folder: Path) -> str:
