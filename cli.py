@@ -218,7 +218,9 @@ class Part:
         "one"
     )
     subset: Annotated[int | None, typer.Option("--subset", help="This many rows, for a quick look.")] = None
-    final: Annotated[bool, typer.Option("--final", help="Score the test rows once, fitted on all others.")] = False
+    final: Annotated[
+        bool, typer.Option("--final", help="Score the held-out rows (test) once, fitted on all others.")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -440,7 +442,7 @@ def warn_of_tuned(sweep: "Sweep") -> None:
 
 
 def run_sweep(sweep: "Sweep", *, final: bool = False, jobs: int = 1) -> list[dict[str, Any]]:
-    """Fit and score everything, best entries also on the held-out test rows; results go to the leaderboard."""
+    """Fit and score everything, best entries also on held-out rows; results go to the leaderboard."""
     if final:
         sweep.held_out_pairs()  # before anything is fitted
     board, predictions = open_runs(sweep.dataset)
@@ -843,7 +845,9 @@ def heads(
     seen: Seen,
     folds: Annotated[int | None, typer.Option("--folds", help="Outer folds of a new split. Default: 5.")] = None,
     save: Annotated[bool, typer.Option("--save", help="Refit the best heads and write a bundle for predict.")] = False,
-    final: Annotated[bool, typer.Option("--final", help="Score the best heads once on the test rows.")] = False,
+    final: Annotated[
+        bool, typer.Option("--final", help="Score the best heads once on the held-out rows (test).")
+    ] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes that fit at the same time.")] = 1,
     as_json: Json = False,
 ) -> None:

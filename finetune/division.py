@@ -42,17 +42,22 @@ def plan_fits(dataset: Dataset, split: Split, *, fold: int | None, final: bool, 
         seed: Of what is kept out.
 
     Raises:
-        InputError: `final`, and no row is held out as test; or as `keep_some_out`.
+        InputError: `final`, and no row is held out; or as `keep_some_out`.
     """
     pairs = split.outer(dataset.ids, fold=fold)
     folders = [KEPT]
     if final or len(pairs) > 1:
         folders = [*(f"fold-{number}" for number in range(len(pairs))), KEPT]
-        pairs = [*pairs, split.held_out_pair(dataset.ids) if final else split.whole(dataset.ids)]
+        pairs = [*pairs, _all_held_out(dataset, split) if final else split.whole(dataset.ids)]
     return [
         Fit(folder, *keep_some_out(dataset, train, seed=seed), score)
         for folder, (train, score) in zip(folders, pairs, strict=True)
     ]
+
+
+def _all_held_out(dataset: Dataset, split: Split) -> tuple[Rows, Rows]:
+    pairs = list(split.held_out_pairs(dataset.ids).values())
+    return pairs[0][0], np.sort(np.concatenate([held for _, held in pairs]))
 
 
 def with_tasks(dataset: Dataset, tasks: Sequence[str]) -> Dataset:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from finetune.fit import Fitted
 
 HEAD = "finetune"
-TEST = "test"
 INPUTS = {"columns", "images", "texts", "metadata", "weight"}
 """What of a spec says what a network sees, and how much each row counts."""
 
@@ -93,13 +92,13 @@ class Run:
         that may learn from every row that is not held out.
 
         Args:
-            final: Score the held-out test rows, once.
+            final: Score the held-out rows, once.
 
         Returns:
             What the command prints as JSON.
 
         Raises:
-            InputError: `final`, and no row is held out as test.
+            InputError: `final`, and no row is held out.
             SystemExit: In all but the first of several processes, once training is done.
         """
         sweep = self.sweep
@@ -117,7 +116,8 @@ class Run:
         comparisons = compare_with_heads(tuned, heads, self.predictions)
         if final:
             heads += sweep.final(heads, self.leaderboard, predictions=self.predictions)
-            tuned += [self._entry(sweep, task, [kept], held_out=TEST)[0] for task in sweep.task_names]
+            names = list(sweep.held_out_pairs())
+            tuned += [self._entry(sweep, t, [kept], held_out=name)[0] for name in names for t in sweep.task_names]
         return {
             "bundle": str(self.folder),
             "onnx": export_onnx(self.folder) if self.settings.onnx else None,

@@ -68,7 +68,7 @@ def given_entry(
     Raises:
         ValueError: A row that is scored was not predicted.
     """
-    plan = sweep.plan(task, sweep.pairs if held_out is None else sweep.held_out_pairs(held_out))
+    plan = sweep.plan(task, sweep.pairs if held_out is None else [sweep.held_out_pairs()[held_out]])
     calibrations = [calibration_of(plan, model, number, seed=sweep.seed) for number, model in enumerate(models)]
     raw = _scored(plan, models)
     if not np.isfinite(raw.predicted).all():

@@ -15,7 +15,6 @@ from heads.registry import PRIOR
 from heads.sweep import check_names
 from store import Dataset, InputError, Split, did_you_mean
 
-TEST = "test"
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Stored:
         return [entry for entry in known if entry["split_fingerprint"] == self.split.fingerprint]
 
     def best(self, tasks: Sequence[str], wanted: Wanted) -> tuple[list[Result], dict[str, str]]:
-        """Return the best entry of each task, followed by the same on the test rows where they were scored.
+        """Return the best entry of each task, followed by the same on held-out rows where they were scored.
 
         An entry that scores one fold alone is chosen only where no other is.
 
@@ -171,14 +170,16 @@ def _by_rank(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def _final(entry: Entry, entries: Sequence[Entry]) -> Iterator[Entry]:
-    """Yield the entry of the same model, fitted once more, on the test rows.
+    """Yield the entries of the same model, fitted once more, on each held-out set.
 
-    It is the next one of the same head, blocks and seed; a model of other settings in between ends the search.
+    They are the next ones of the same head, blocks and seed; a model of other settings in between ends the search.
     """
     place = next(i for i, other in enumerate(entries) if other is entry)
+    seen = {entry["split"]}
     for other in entries[place + 1 :]:
         if all(other[key] == entry[key] for key in ("head", "blocks", "seed")):
-            if other["split"] == TEST:
-                yield other
-            if other["split"] in (TEST, entry["split"]):
+            if other["split"] in seen:
                 return
+            if not may_choose(other):
+                yield other
+            seen.add(other["split"])

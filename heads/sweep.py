@@ -131,31 +131,32 @@ class Sweep:
         leaderboard: Leaderboard | None = None,
         *,
         predictions: Predictions | None = None,
-        name: str = "test",
         on_entry: OnEntry | None = None,
     ) -> list[Entry]:
-        """Score each task's best entry, and the prior, once on a held-out set; fitted on all rows not held out.
+        """Score each task's best entry, and the prior, once on every held-out set; fitted on all rows not held out.
 
         Leaderboard and predictions are used as in `run`.
 
         Raises:
-            InputError: There is no such set.
+            InputError: No row is held out.
         """
-        pairs = self.held_out_pairs(name)
-        plans = {task: self.plan(task, pairs) for task in self.task_names}
-        run = Run(self, name, plans, leaderboard, predictions, on_entry)
-        found = run.entries((), PRIOR, self.task_names)
-        for task, entry in best(entries).items():
-            found += run.entries(tuple(entry["blocks"]), entry["head"], (task,))
+        found: list[Entry] = []
+        chosen = best(entries)
+        for name, pair in self.held_out_pairs().items():
+            plans = {task: self.plan(task, [pair]) for task in self.task_names}
+            run = Run(self, name, plans, leaderboard, predictions, on_entry)
+            found += run.entries((), PRIOR, self.task_names)
+            for task, entry in chosen.items():
+                found += run.entries(tuple(entry["blocks"]), entry["head"], (task,))
         return found
 
-    def held_out_pairs(self, name: str = "test") -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Return the pair (all rows that are not held out, the rows of one held-out set).
+    def held_out_pairs(self) -> dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Return for each held-out set the pair of all rows that are not held out, and its rows.
 
         Raises:
-            InputError: There is no such set.
+            InputError: No row is held out.
         """
-        return [self.split.held_out_pair(self.dataset.ids, name)]
+        return self.split.held_out_pairs(self.dataset.ids)
 
     def plan(self, task: str, pairs: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> Plan:
         """Cut one task along pairs of (training rows, rows to score)."""

@@ -45,8 +45,9 @@ class Split:
 
     @property
     def held_out_names(self) -> list[str]:
-        """The held-out sets (``"test"`` and others), sorted."""
-        return sorted(role for role in set(self.roles.values()) if not is_fitting(role))
+        """The held-out sets: ``"test"``, then others, sorted."""
+        names = {role for role in self.roles.values() if not is_fitting(role)}
+        return sorted(names, key=lambda name: (name != "test", name))
 
     def outer(self, ids: Iterable[str], *, fold: int | None = None) -> list[tuple[Rows, Rows]]:
         """Return what to fit on and what to score on: one pair per fold, or the pair train and val.
@@ -70,18 +71,20 @@ class Split:
         """Return the pair of all rows that are not held out, and nothing to score."""
         return self.fitting(ids), np.empty(0, dtype=np.int64)
 
-    def held_out_pair(self, ids: Iterable[str], name: str = "test") -> tuple[Rows, Rows]:
-        """Return the pair of all rows that are not held out, and the rows of one held-out set.
+    def held_out_pairs(self, ids: Iterable[str]) -> dict[str, tuple[Rows, Rows]]:
+        """Return for each held-out set the pair of all rows that are not held out, and the rows of the set.
 
         Raises:
-            InputError: There is no such set.
+            InputError: No row is held out.
         """
         ids = list(ids)
-        held = self.held_out(ids, name)
-        if not len(held):
-            known = ", ".join(self.held_out_names) or "no held-out set"
-            raise InputError(f"no row is held out as {name!r}; there is {known}")
-        return self.fitting(ids), held
+        held = {name: self.held_out(ids, name) for name in self.held_out_names}
+        if not any(map(len, held.values())):
+            raise InputError(
+                "no row is held out, so there is nothing to score at last: name a column of train and test as split "
+                "in dataset.toml, or leave --final out"
+            )
+        return {name: (self.fitting(ids), rows) for name, rows in held.items() if len(rows)}
 
     def fitting(self, ids: Iterable[str]) -> Rows:
         """Return the positions in `ids` of all rows that are not held out: every fold, train and val."""

@@ -161,6 +161,14 @@ def test_test_rows_follow_where_they_were_scored(tmp_path):
     assert test.prior["split"] == "test"
 
 
+def test_every_held_out_set_follows(tmp_path):
+    given = np.select([np.arange(60) % 3 == 0, np.arange(60) % 3 == 1], ["test", "ood"], "train")
+    sweep = a_sweep(given=given, tasks=("kind",))
+    runs = beside(sweep, tmp_path)
+    runs.final(runs.run())
+    assert [one.entry["split"] for one in runs.stored().best([], ALL)[0]] == ["cv", "test", "ood"]
+
+
 def test_test_rows_of_another_model_of_the_same_name_do_not_follow(tmp_path):
     sweep = a_sweep(given=np.where(np.arange(60) % 3 == 0, "test", "train"), tasks=("kind",), strength=1.0)
     runs = beside(sweep, tmp_path)

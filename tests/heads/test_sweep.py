@@ -222,6 +222,20 @@ def test_the_held_out_set_is_scored_by_final_alone(tmp_path):
     assert len(board.entries()) == len(entries) + 2
 
 
+def test_final_scores_every_held_out_set_and_none_of_them_is_fitted_on():
+    X, y, _ = planted(120, 12)
+    given = np.select([np.arange(120) % 4 == 0, np.arange(120) % 4 == 1], ["test", "ood"], "train")
+    data = dataset(classes(y), n=120, given=given)
+    sweep = Sweep(data, matrix(data, image__bf_at_a=X), make_split(data, n_folds=3), heads=["linear"])
+    final = sweep.final(sweep.run())
+    assert [(e["split"], e["head"], e["n_rows"]) for e in final] == [
+        (name, head, 30) for name in ("test", "ood") for head in ("prior", "linear")
+    ]
+    sweep.dataset.tasks["kind"].y[given == "ood"] = 0
+    again = sweep.final(sweep.run())
+    assert again[1]["metrics"] == final[1]["metrics"] and again[3]["metrics"] != final[3]["metrics"]
+
+
 def test_test_labels_do_not_move_the_folds_scores():
     sweep = held_out_sweep(heads=["linear"])
     held = sweep.split.held_out(sweep.dataset.ids)
@@ -234,7 +248,7 @@ def test_test_labels_do_not_move_the_folds_scores():
 
 def test_final_without_a_held_out_set_is_an_input_error():
     sweep = a_sweep()
-    with pytest.raises(InputError, match="no row is held out as 'test'; there is no held-out set"):
+    with pytest.raises(InputError, match="no row is held out"):
         sweep.final([])
 
 

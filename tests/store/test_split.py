@@ -111,7 +111,13 @@ def test_outer_pairs_cover_every_row_once() -> None:
     assert list(split.fitting(data.ids)) == list(range(80))
     assert list(split.held_out(data.ids)) == list(range(80, 93))
     assert list(split.held_out(data.ids, "ood")) == list(range(93, 103))
-    assert split.held_out_names == ["ood", "test"]
+    assert split.held_out_names == ["test", "ood"]
+    pairs = split.held_out_pairs(data.ids)
+    assert {name: list(rows) for name, (_, rows) in pairs.items()} == {
+        "test": list(range(80, 93)),
+        "ood": list(range(93, 103)),
+    }
+    assert all(list(fitted) == list(split.fitting(data.ids)) for fitted, _ in pairs.values())
     assert len(split.held_out(data.ids, "absent")) == len(split.held_out(data.ids, "0")) == 0
 
 
