@@ -91,11 +91,11 @@ def may_choose(entry: Entry) -> bool:
 def ranked(entries: Iterable[Entry]) -> list[Entry]:
     """Return entries by task, in order of appearance, and best first by the headline metric within a task.
 
-    Scores of held-out rows come after all others: they are not comparable with them.
+    Scores of held-out rows come after all others, one set after the other: they are not comparable with them.
     """
     entries = list(entries)
     order = {task: i for i, task in enumerate(dict.fromkeys(entry["task"] for entry in entries))}
-    return sorted(entries, key=lambda e: (order[e["task"]], not may_choose(e), _badness(e), len(e["blocks"])))
+    return sorted(entries, key=lambda e: (order[e["task"]], _place(e), _badness(e), len(e["blocks"])))
 
 
 def best(entries: Iterable[Entry]) -> dict[str, Entry]:
@@ -141,6 +141,12 @@ def _standing(entry: Entry) -> str:
         return "better"
     high = entry["difference"]["high"]
     return "worse" if high is not None and high < 0 else "not told apart"
+
+
+def _place(entry: Entry) -> tuple[bool, bool, str]:
+    """Return what orders rows that may be chosen by, then test, then other held-out sets."""
+    name = "" if may_choose(entry) else entry["split"]
+    return name != "", name != "test", name
 
 
 def _badness(entry: Entry) -> float:

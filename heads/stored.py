@@ -16,7 +16,6 @@ from heads.sweep import check_names
 from store import Dataset, InputError, Split, did_you_mean
 
 
-
 @dataclass(frozen=True)
 class Wanted:
     """Which entries may be chosen; all of them by default.
