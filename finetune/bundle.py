@@ -1,13 +1,15 @@
 """A fine-tuned model's folder: a bundle of its last layers as heads' are, its network, and its encoders.
 
 ``bundle.json`` and ``weights.safetensors`` hold the bundle and all of the network but its encoders; each of those is a
-folder of its own beside them, which `extract` takes too. Other files in the folder are left alone.
+folder of its own beside them, which `extract` takes too. An earlier bundle and its ONNX file are taken away; other
+files in the folder are left alone.
 """
 
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,7 @@ from heads import (
     Bundle,
     Calibration,
     Layer,
+    bundle_kind,
     bundle_of_layers,
     describe_bundle,
     features_matrix,
@@ -54,6 +57,7 @@ from store import Dataset, FeatureSpace, InputError, Progress, Rows, StoreError,
 KIND = "finetune"
 DOCUMENT = "bundle.json"
 WEIGHTS = "weights.safetensors"
+ONNX = "model.onnx"
 NETWORK = ".network/"  # no task has such a name
 UNSEEN = "unseen"  # key of the document: ids of the rows that the network was not trained on
 
@@ -119,10 +123,12 @@ def save_bundle(
     bundle = bundle_of_layers(dataset, spec, matrix, rows, layers, about=about)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        earlier = _files(folder)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as made:
             spaces = _write(bundle, network, dataset, Path(made))
             for part in sorted(Path(made).iterdir(), key=lambda path: path.name == DOCUMENT):
                 _replace(part, folder / part.name)
+        _take_away(folder, [*(earlier - _files(folder)), ONNX, f"{ONNX}.data"])
     except OSError as error:
         raise write_error(folder, error) from None
     return [{"name": name, "folder": str(folder / name), "fingerprint": fingerprint} for name, fingerprint in spaces]
@@ -173,6 +179,23 @@ def _replace(new: Path, old: Path) -> None:
     if old.is_dir():
         shutil.rmtree(old)
     new.replace(old)
+
+
+def _files(folder: Path) -> set[str]:
+    """Return the files that a fine-tuned bundle in a folder says it consists of; none where there is no such bundle."""
+    if bundle_kind(folder) != KIND:
+        return set()
+    named = json.loads((folder / DOCUMENT).read_text()).get("files", {})
+    return {name for name in named if (folder / name).resolve().is_relative_to(folder.resolve())}
+
+
+def _take_away(folder: Path, names: Iterable[str]) -> None:
+    """Remove files, and the folders in `folder` that they leave empty."""
+    for path in (folder / name for name in names):
+        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            for parent in path.relative_to(folder).parents[:-1]:
+                (folder / parent).rmdir()
 
 
 def _owners(blueprint: Blueprint) -> list[BranchPlan]:

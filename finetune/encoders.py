@@ -59,8 +59,7 @@ def load_branches(
         if part.kind == "metadata":
             loaded[part.name] = Loaded(BranchPlan(part.name, "metadata", (), own, n_columns))
         elif owner is not None:
-            plan = replace(owner.plan, name=part.name, blocks=part.blocks, settings=own, shares=owner.plan.name)
-            loaded[part.name] = replace(owner, plan=plan)
+            loaded[part.name] = replace(owner, plan=_sharing(owner.plan, part, own))
         elif found := _load_or_do_without(part, settings, notes, seed=seed, is_sample=dataset.spec.sample is not None):
             loaded[part.name] = found
     return list(loaded.values()), list(dict.fromkeys(notes))
@@ -94,6 +93,12 @@ def _same(one: Part, other: Part, settings: FinetuneSettings) -> bool:
     return (one.kind, one.n_images) == (other.kind, other.n_images) and all(
         getattr(a, k) == getattr(b, k) for k in keys
     )
+
+
+def _sharing(owner: BranchPlan, part: Part, own: BranchSettings) -> BranchPlan:
+    """Return the plan of a branch that has the owner's encoder, which is said to be its own too."""
+    settings = own.model_copy(update={key: getattr(owner.settings, key) for key in ("encoder", "weights")})
+    return replace(owner, name=part.name, blocks=part.blocks, settings=settings, shares=owner.name)
 
 
 def _load_or_do_without(

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from finetune.blueprint import BranchPlan
 from finetune.branches import Input
-from finetune.bundle import FinetunedBundle, load_bundle
+from finetune.bundle import ONNX, FinetunedBundle, load_bundle
 from store import InputError
 
-FILE = "model.onnx"
 MAX_ERROR = 1e-4  # of probabilities, and of outputs relative to their size
 MAX_ONE_FILE_BYTES = 2**31 - 2**24  # protobuf's limit, less what is not weights
 N_TOKENS = 7
@@ -61,7 +60,7 @@ def export_onnx(folder: Path) -> dict[str, Any]:
         InputError: The network cannot be exported, or what was exported gives other numbers; the bundle stays.
     """
     bundle = load_bundle(folder)
-    network, path = _Deployed(bundle).eval(), folder / FILE
+    network, path = _Deployed(bundle).eval(), folder / ONNX
     try:
         _export(network, path)
         error = _largest_error(network, path)

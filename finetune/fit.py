@@ -1,7 +1,8 @@
 """One network trained on one part of the rows, stopped by another."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,15 @@ def _going_on(training: Training, saved: dict[str, Any]) -> str:
         )
     within = f", after {n_done} of its batches" if n_done else ""
     return f"{training.folder}: resuming at epoch {epoch + 1} of {n_epochs}{within}"
+
+
+def clear_folds(folder: Path, *, but: Collection[str]) -> None:
+    """Take away the networks of folds that an earlier run left in a run's folder, and this one has not trained."""
+    for fold in folder.glob("fold-[0-9]*"):
+        if fold.is_dir() and fold.name not in but:
+            _clear(fold)
+            with suppress(OSError):  # it holds something else too
+                fold.rmdir()
 
 
 def _clear(folder: Path) -> None:

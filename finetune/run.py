@@ -108,11 +108,14 @@ class Run:
         kept, parts = every[-1], every[:-1] or every
         if not is_main_process():
             raise SystemExit(0)  # the first process scores and writes
+        from finetune.fit import clear_folds
+
         sweep = self._usable(every)
         heads = sweep.run(self.leaderboard, predictions=self.predictions)
         scored = [self._entry(sweep, task, parts) for task in sweep.task_names]
         tuned = [entry for entry, _ in scored]
         spaces = self._keep(sweep, kept, scored, is_whole=len(every) > 1)
+        clear_folds(self.folder, but={fit.folder for fit in fits})
         comparisons = compare_with_heads(tuned, heads, self.predictions)
         if final:
             heads += sweep.final(heads, self.leaderboard, predictions=self.predictions)

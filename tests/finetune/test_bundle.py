@@ -227,6 +227,22 @@ def test_other_files_stay_and_an_earlier_bundle_is_replaced(tmp_path: Path) -> N
     )
 
 
+def test_what_only_the_earlier_bundle_had_is_taken_away(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    dataset = make_dataset(tmp_path / "data", WHOLE)
+    branches = {"text": {"encoder": str(text_folder(tmp_path / "distilbert"))}}
+    saved(folder, dataset, trained(dataset, branches=branches))
+    for name in ("model.onnx", "spectrum/mine.txt", "other.onnx"):
+        (folder / name).write_text("x")
+    assert (folder / "notes" / "1_Pooling").is_dir()
+    saved(folder, dataset, trained(dataset, blocks=["image:bf"]))
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("bf", "bundle.json", "other.onnx", "spectrum", "weights.safetensors")
+    ]
+    assert [path.name for path in (folder / "spectrum").iterdir()] == ["mine.txt"]
+    assert load_bundle(folder).layers.spec.images.keys() == {"bf"}
+
+
 def test_no_pickle_is_written(made: tuple[Path, Dataset, MultimodalNetwork]) -> None:
     suffixes = {path.suffix for path in (made[0] / "runs").rglob("*") if path.is_file()}
     assert suffixes <= {".json", ".safetensors", ".txt"}

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 import cli
 from finetune import Ready, check_run
 from finetune.fit import fit_fold
+from finetune.network import make_network
 from finetune.settings import read_settings
 from store import Dataset, InputError, load_dataset, make_split, write_sample
 from tests.finetune.trained import QUICK, a_training, make_images
@@ -32,6 +34,20 @@ def test_a_run_that_can_begin_says_what_it_starts_from(dataset: Dataset) -> None
     assert ready(dataset) == Ready([("test_resnet", "random")], [])
     assert ready(dataset, "branches.bf.encoder=residual").encoders == []  # from scratch: its features say little
     assert ready(dataset, fold=None, final=True).encoders == [("test_resnet", "random")]
+
+
+def test_a_shared_encoder_is_started_from_by_its_name_once(tmp_path: Path) -> None:
+    spec = make_images(tmp_path)
+    spec.write_text(spec.read_text() + '[images.fl]\ncolumn = "file"\nview = "blur:2"\n')
+    both = load_dataset(spec)
+    assert ready(both, "modalities=shared").encoders == [("test_resnet", "random")]
+    assert ready(both, "modalities=shared", "backbone=residual").encoders == []
+    widths = ("branches.bf.width=8", "branches.fl.width=4")  # what is not of the encoder stays each branch's own
+    settings = read_settings({}, [*QUICK, "modalities=shared", *widths])
+    plans = make_network(both, settings, rows=np.arange(18), seed=0).blueprint.branches
+    assert [(p.shares, p.settings.encoder, p.settings.width) for p in plans] == [
+        *((None, "test_resnet", 8), ("bf", "test_resnet", 4))
+    ]
 
 
 @pytest.mark.parametrize(

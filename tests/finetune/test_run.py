@@ -141,11 +141,15 @@ def test_the_first_step_starts_from_the_linear_solution(tmp_path: Path) -> None:
 
 def test_all_folds_are_scored_and_one_more_network_is_kept(tmp_path: Path) -> None:
     make_images(tmp_path, n_groups=6)
+    run = tmp_path / "runs" / "finetune"
+    for name in ("fold-7/checkpoints/last.ckpt", "fold-7/metrics.csv", "fold-8/mine.txt", "fold-8/curves.png"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("of an earlier run")
     found = document(tmp_path, "--folds", "all", "--set", "max_epochs=1", "--set", "init=backbone", "--task", "kind")
     own = [entry for entry in found["entries"] if entry["head"] == "finetune"]
     assert [(e["split"], e["n_rows"], e["n_folds"]) for e in own] == [("cv", 18, 5)]
-    run = tmp_path / "runs" / "finetune"
-    assert sorted(path.name for path in run.glob("fold-*")) == [f"fold-{i}" for i in range(5)]
+    assert sorted(path.name for path in run.glob("fold-*")) == [*(f"fold-{i}" for i in range(5)), "fold-8"]
+    assert [path.name for path in (run / "fold-8").iterdir()] == ["mine.txt"]  # which no run has written
     assert (run / "checkpoints" / "best.ckpt").exists()
 
 
