@@ -17,7 +17,7 @@ from finetune.inputs import Batch
 from finetune.loss import TaskLosses
 from finetune.network import MultimodalNetwork
 from finetune.optimise import make_optimizer, make_schedule
-from finetune.settings import FinetuneSettings, check_best_by
+from finetune.settings import FinetuneSettings, check_task_names
 from heads import HEADLINE
 from store import InputError, Task
 
@@ -48,7 +48,7 @@ class FinetuneModule(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.network, self.settings, self.tasks = network, settings, tasks
-        check_best_by(settings, tasks)
+        check_task_names(settings, tasks)
         self.losses = TaskLosses(list(tasks.values()), settings, rows=train)
         self.spreads = {name: _spread(task, train) for name, task in tasks.items() if task.kind == "regression"}
         self.ids, self.seed = ids, seed

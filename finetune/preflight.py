@@ -17,8 +17,7 @@ from finetune.loss import TaskLosses
 from finetune.network import MultimodalNetwork, labelled_rows, make_network
 from finetune.optimise import make_optimizer
 from finetune.pictures import check_whole
-from finetune.sampling import row_weights
-from finetune.settings import FinetuneSettings, check_best_by
+from finetune.settings import FinetuneSettings, check_task_names
 from store import Dataset, Split
 
 ENOUGH = 2  # what an automatic batch has at least
@@ -92,8 +91,7 @@ def _check_settings(dataset: Dataset, network: MultimodalNetwork, settings: Fine
     check_init(network, settings)
     losses = TaskLosses(list(dataset.tasks.values()), settings, rows=fit.train)
     make_optimizer(network, settings, losses.parameters())
-    check_best_by(settings, dataset.tasks)
-    row_weights(dataset.tasks, fit.train, settings.sampling)
+    check_task_names(settings, dataset.tasks)
     check_mixing(dataset, network, settings.augment)
     size = settings.batch_size
     least_batch(network, len(fit.train), size if isinstance(size, int) else ENOUGH)

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from finetune.settings import wrong_sampling
 from heads import balanced_weights
-from store import InputError, Task, did_you_mean
+from store import InputError, Task
 
 Place = tuple[int, int]
 """An epoch, and a row's position among the rows of a `RowDataset`: what a draw depends on travels with the index."""
@@ -25,17 +26,13 @@ def row_weights(tasks: Mapping[str, Task], rows: NDArray[np.int64], sampling: st
     Raises:
         InputError: No such task, or one without classes.
     """
+    if problems := wrong_sampling(sampling, tasks):
+        raise InputError(f"[finetune]: {problems[0]}")
     if sampling == "uniform":
         return None
     classed = {name: task for name, task in tasks.items() if task.kind == "classification"}
-    chosen = classed if sampling == "balanced" else {name: classed[name] for name in [sampling] if name in classed}
-    if not chosen:
-        known = ", ".join(["uniform", "balanced", *classed])
-        raise InputError(
-            f"sampling {sampling!r}: there is no classification of that name.{did_you_mean(sampling, classed)} "
-            f"Expected one of {known}"
-        )
-    return np.asarray(np.mean([_class_weights(task, rows) for task in chosen.values()], axis=0))
+    chosen = list(classed.values()) if sampling == "balanced" else [classed[sampling]]
+    return np.asarray(np.mean([_class_weights(task, rows) for task in chosen], axis=0))
 
 
 class EpochBatches(Sampler[list[Place]]):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from finetune.presets import PRESETS
-from store import InputError, did_you_mean, spec_problems
+from store import InputError, Task, did_you_mean, spec_problems
 
 Activation = Literal["relu", "gelu", "none"]
 Kind = Literal["image", "fourier", "text", "metadata"]
@@ -245,12 +245,27 @@ def read_settings(table: Mapping[str, Any], assignments: Sequence[str] = ()) -> 
     return settings
 
 
-def check_best_by(settings: FinetuneSettings, tasks: Collection[str]) -> None:
-    """Raise an `InputError` where `best_by` is none of the dataset's tasks."""
-    by = settings.best_by
-    if by not in ("mean", "loss", *tasks):
-        hint = did_you_mean(by, tasks)
-        raise InputError(f"[finetune]: best_by = {by!r}: there is no such task.{hint} Or give mean, or loss")
+def check_task_names(settings: FinetuneSettings, tasks: Mapping[str, Task]) -> None:
+    """Raise an `InputError` that names `best_by`, `sampling` or both where the dataset has no such task."""
+    if problems := [*_wrong_best_by(settings.best_by, tasks), *wrong_sampling(settings.sampling, tasks)]:
+        raise InputError("[finetune]: " + "; ".join(problems))
+
+
+def wrong_sampling(sampling: str, tasks: Mapping[str, Task]) -> list[str]:
+    """Return what is wrong with `sampling`: nothing, or one sentence."""
+    classed = [name for name, task in tasks.items() if task.kind == "classification"]
+    if sampling == "uniform" or sampling in classed or (sampling == "balanced" and classed):
+        return []
+    known = ["uniform", "balanced", *classed] if classed else ["uniform"]
+    hint = did_you_mean(sampling, known)
+    return [f"sampling = {sampling!r}: there is no classification of that name.{hint} Expected {', '.join(known)}"]
+
+
+def _wrong_best_by(by: str, tasks: Collection[str]) -> list[str]:
+    if by in ("mean", "loss", *tasks):
+        return []
+    hint = did_you_mean(by, ["mean", "loss", *tasks])
+    return [f"best_by = {by!r}: there is no such task.{hint} Or give mean, or loss"]
 
 
 def _assigned(assignments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

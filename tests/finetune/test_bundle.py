@@ -1,5 +1,6 @@
 import copy
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -241,6 +242,20 @@ def test_what_only_the_earlier_bundle_had_is_taken_away(tmp_path: Path) -> None:
     ]
     assert [path.name for path in (folder / "spectrum").iterdir()] == ["mine.txt"]
     assert load_bundle(folder).layers.spec.images.keys() == {"bf"}
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_every_file_has_the_usual_mode(tmp_path: Path, umask: int) -> None:
+    dataset = make_dataset(tmp_path / "data", BF + '[texts.notes]\ncolumn = "notes"\n')
+    branches = {"text": {"encoder": str(text_folder(tmp_path / "distilbert"))}}
+    before = os.umask(umask)
+    try:
+        saved(tmp_path / "bundle", dataset, trained(dataset, branches=branches))
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "bundle").rglob("*") if path.is_file()]
+    assert sum(path.suffix == ".safetensors" for path in files) == 3
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}
 
 
 def test_no_pickle_is_written(made: tuple[Path, Dataset, MultimodalNetwork]) -> None:

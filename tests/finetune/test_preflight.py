@@ -64,7 +64,15 @@ def test_a_shared_encoder_is_started_from_by_its_name_once(tmp_path: Path) -> No
         (["preset=garbage"], r"preset 'garbage' needs 1 text block, and there is none: add \[texts.NAME\]"),
         (["best_by=knd"], r"best_by = 'knd': there is no such task\. Did you mean 'kind'"),
         (["task_weights={knd=1}"], "task_weights names 'knd'"),
-        (["sampling=level"], "sampling 'level': there is no classification of that name"),
+        (
+            ["sampling=level"],
+            r"sampling = 'level': there is no classification of that name\..* Expected uniform, balanced",
+        ),
+        (
+            ["best_by=knd", "sampling=knid"],
+            r"best_by = 'knd': there is no such task\. Did you mean 'kind'\? Or give mean, or loss; "
+            r"sampling = 'knid': there is no classification of that name\. Did you mean 'kind'\?",
+        ),
         (["init=heads", "fusion=8"], "init = 'heads' is for a network whose task heads see the encoders' features"),
         (["precision=float16"], "precision = float16 needs a GPU"),
     ],

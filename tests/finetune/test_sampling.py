@@ -58,12 +58,12 @@ def test_balanced_is_the_mean_over_classifications_and_unlabelled_rows_count_as_
 
 @pytest.mark.parametrize("name", ["size", "rar"])
 def test_sampling_needs_a_task_with_classes(name: str) -> None:
-    with pytest.raises(InputError, match=rf"sampling '{name}': there is no classification .* balanced, rare, other"):
+    with pytest.raises(InputError, match=rf"sampling = '{name}': there is no classification .* balanced, rare, other"):
         row_weights(TASKS, ROWS, name)
 
 
 def test_balanced_needs_a_classification() -> None:
-    with pytest.raises(InputError, match="sampling 'balanced': there is no classification"):
+    with pytest.raises(InputError, match=r"sampling = 'balanced': there is no classification .* Expected uniform$"):
         row_weights({"size": SIZE}, ROWS, "balanced")
 
 
