@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Lane:
     Attributes:
         missing: Keys still to be embedded, by whomever.
         claimed: Those of them that this process embeds; written or failed, they leave both.
-        embedded: Keys embedded and written by this process.
+        embedded: Keys embedded and stored by this process; not those that another one stored meanwhile.
         is_patient: Whether what other processes claimed is left to them.
     """
 
@@ -127,8 +128,9 @@ class Lane:
         with self.clock.measure("store"):
             if keys:
                 provenance = getattr(self.encoder, "provenance", None)
+                there = self._store.present(self.encoder.space, keys)
                 self._store.write(self.encoder.space, keys, np.concatenate(vectors), provenance=provenance)
-                self.embedded.update(keys)
+                self.embedded.update(compress(keys, ~there))
             if reasons:
                 self._store.fail(self.encoder.space, reasons)
             done = [*keys, *reasons]

@@ -1,6 +1,5 @@
 """One space's folder: its description, the array of vectors, and the array of keys that commits them."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
@@ -20,12 +19,19 @@ from store.vectors.chunks import (
     chunk_name,
     decode_chunk,
     encode_chunk,
-    group_document,
     grown,
     layout_problem,
     row_sums,
 )
-from store.vectors.description import folder_of, read_description, read_json
+from store.vectors.description import (
+    ARRAYS,
+    LostSpace,
+    describe_space,
+    folder_of,
+    n_chunks_of,
+    read_description,
+    read_json,
+)
 from store.vectors.files import Files, Stamp, reading
 from store.vectors.index import KEY_BYTES, ROW_BYTES, KeyIndex
 
@@ -45,7 +51,7 @@ class SpaceArrays:
     one is noticed.
     """
 
-    def __init__(self, files: Files, space: FeatureSpace) -> None:
+    def __init__(self, files: Files, space: FeatureSpace | LostSpace) -> None:
         self.space = space
         self.index = KeyIndex()
         self.files = files
@@ -57,7 +63,7 @@ class SpaceArrays:
         self._version = 0
         self._key_columns: int | None = None
 
-    def make(self, provenance: Mapping[str, Any] | None) -> None:
+    def make(self, space: FeatureSpace, provenance: Mapping[str, Any] | None) -> None:
         """Make the folder if there is none, and add to its description who writes now.
 
         A description that was lost is written again; what the arrays hold stays.
@@ -72,8 +78,7 @@ class SpaceArrays:
             elif known is not None:
                 return
             created = known["created"] if known else datetime.now(UTC).isoformat(timespec="seconds")
-            document = group_document(self._description(created, entries))
-            self.files.write(f"{self.folder}/zarr.json", document)
+            describe_space(self.files, space, created, entries)
 
     def refresh(self) -> int:
         """Learn what others committed; return a number that changes when a row came, went or moved.
@@ -177,17 +182,9 @@ class SpaceArrays:
 
     def _make_arrays(self) -> None:
         """Describe the arrays, unless they are there already and only the space's description was lost."""
-        for array in ("vectors", "keys"):
+        for array in reversed(ARRAYS):  # the keys' shape last, which readers go by
             if "zarr.json" not in self.files.names(f"{self.folder}/{array}"):
-                self.describe(array, n_chunks=0)
-
-    def _description(self, created: str, provenance: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            "space": json.loads(self.space.to_json()),
-            "fingerprint": self.space.fingerprint,
-            "created": created,
-            "provenance": provenance,
-        }
+                self.describe(array, n_chunks_of(self.files, self.folder))
 
     def _is_known(self, chunk: int, stamps: Mapping[str, Stamp]) -> bool:
         return (

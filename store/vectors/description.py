@@ -2,17 +2,38 @@
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from store.errors import StoreError
 from store.space import FeatureSpace
-from store.vectors.chunks import ChunkDamage
+from store.vectors.chunks import ChunkDamage, group_document
 from store.vectors.files import Files, reading
 
 FOLDER = re.compile(r"[0-9a-f]{16}")
+CHUNK = re.compile(r"c\.(\d+)\.0")
+ARRAYS = ("keys", "vectors")
 
 
-def folder_of(space: FeatureSpace) -> str:
+@dataclass(frozen=True)
+class LostSpace:
+    """A space whose description is lost: what its folder and its vectors' description still tell.
+
+    Attributes:
+        fingerprint: The start of it, which is the folder's name.
+        dim: d, length of a vector.
+        dtype: Type the vectors are stored in.
+    """
+
+    fingerprint: str
+    dim: int
+    dtype: str
+    name: str = "a space without a description"
+
+
+def folder_of(space: FeatureSpace | LostSpace) -> str:
     """Return the name of a space's folder: the start of its fingerprint."""
     return space.fingerprint[:16]
 
@@ -41,6 +62,32 @@ def read_description(files: Files, folder: str) -> dict[str, Any] | None:
     if space.fingerprint != found[2] or folder_of(space) != folder:
         raise ChunkDamage(folder, "zarr.json", f"was changed: its fields have the fingerprint {space.fingerprint}")
     return {"space": space, "created": found[0], "provenance": found[1]}
+
+
+def describe_space(files: Files, space: FeatureSpace, created: str, provenance: list[dict[str, Any]]) -> None:
+    """Write a space's description."""
+    values = {
+        "space": json.loads(space.to_json()),
+        "fingerprint": space.fingerprint,
+        "created": created,
+        "provenance": provenance,
+    }
+    files.write(f"{folder_of(space)}/zarr.json", group_document(values))
+
+
+def n_chunks_of(files: Files, folder: str) -> int:
+    """Return the number of chunks of a space's folder that have a file; a space without a row may have none."""
+    names = [name for array in ARRAYS for name in files.names(f"{folder}/{array}")]
+    return max((int(match[1]) + 1 for name in names if (match := CHUNK.fullmatch(name))), default=0)
+
+
+def read_lost(files: Files, folder: str) -> LostSpace | None:
+    """Return what is known of a space without a description, None if its vectors' description is lost as well."""
+    try:
+        document = read_json(files, f"{folder}/vectors/zarr.json", folder, "vectors/zarr.json") or {}
+        return LostSpace(folder, int(document["shape"][1]), np.dtype(document["data_type"]).name)
+    except (ChunkDamage, KeyError, IndexError, TypeError, ValueError):
+        return None
 
 
 def read_json(files: Files, path: str, label: str, name: str) -> dict[str, Any] | None:

@@ -12,13 +12,14 @@ from store.errors import InputError, StoreError, did_you_mean
 from store.space import FeatureSpace
 from store.vectors.arrays import CLAIMS, SpaceArrays, as_stored
 from store.vectors.chunks import ChunkDamage, group_document
-from store.vectors.description import FOLDER, folder_of, read_attributes, read_description
+from store.vectors.description import FOLDER, folder_of, n_chunks_of, read_attributes, read_description, read_lost
 from store.vectors.failures import change_failures, read_failures
 from store.vectors.files import PARTIAL, open_files
 from store.vectors.index import first_places, key_bytes
 from store.vectors.locks import Claims
 from store.vectors.upkeep import clean_up, drop_damage, find_damage
 
+DESCRIPTION = "zarr.json"
 N_READ_TRIES = 5
 LAYOUT_VERSION = 2
 """Of the files; a space's fields have a version of their own. Version 1 had no sums beside the keys."""
@@ -226,14 +227,17 @@ class FeatureStore:
         ]
 
     def repair(self) -> list[dict[str, Any]]:
-        """Drop exactly the damaged chunks, so that the next extraction fills them; return them as `verify` does."""
+        """Drop exactly the damaged chunks, so that the next extraction fills them; return them as `verify` does.
+
+        A space's description, damaged or missing, is among them: only who knows the space can write it again.
+        """
         self._check_writable()
         dropped = []
         for folder in self._folders():
             for name, arrays, found in self._damage(folder):
-                if arrays is None:
-                    self._files.delete(f"{folder}/zarr.json")  # the next write makes it again, the arrays stay
-                elif not drop_damage(arrays, found):
+                if found.chunk == DESCRIPTION:
+                    self._files.delete(f"{folder}/{DESCRIPTION}")  # whoever knows the space writes it, the rows stay
+                elif arrays is None or not drop_damage(arrays, found):
                     continue
                 dropped.append({"space": name, "fingerprint": folder, "chunk": found.chunk, "reason": found.reason})
         return dropped
@@ -302,13 +306,16 @@ class FeatureStore:
     def _open(self, space: FeatureSpace) -> SpaceArrays | None:
         """Return a space's arrays, None if the store has no such space."""
         if space.fingerprint not in self._opened:
-            about = read_description(self._files, folder_of(space)) if self._exists() else None
-            if about is None:
+            arrays, folder = SpaceArrays(self._files, space), folder_of(space)
+            about = read_description(self._files, folder) if self._exists() else None
+            if about is None and not (self._exists() and n_chunks_of(self._files, folder)):
                 return None
-            if about["space"].fingerprint != space.fingerprint:
+            if about and about["space"].fingerprint != space.fingerprint:
                 differences = "; ".join(space.differences(about["space"]))
                 raise StoreError(f"space {space.name!r}: its folder in {self.url} holds another space: {differences}")
-            self._opened[space.fingerprint] = SpaceArrays(self._files, space)
+            if about is None and not self.read_only:  # lost; the folder's name says that these are the space's rows
+                arrays.make(space, None)
+            self._opened[space.fingerprint] = arrays
         return self._opened[space.fingerprint]
 
     def _make(self, space: FeatureSpace, provenance: Mapping[str, Any] | None) -> SpaceArrays:
@@ -317,7 +324,7 @@ class FeatureStore:
         if not exists or (arrays is None and self._version != LAYOUT_VERSION):  # new spaces are of the new layout
             self._make_root()
         if arrays is None or provenance:
-            SpaceArrays(self._files, space).make(provenance)
+            SpaceArrays(self._files, space).make(space, provenance)
         return arrays or self._opened.setdefault(space.fingerprint, SpaceArrays(self._files, space))
 
     def _make_root(self) -> None:
@@ -351,11 +358,21 @@ class FeatureStore:
         try:
             about = read_description(self._files, folder)
         except ChunkDamage as found:
-            return [(folder, None, found)]
+            return self._damage_of_lost(folder, found.reason)
         if about is None:
-            return []
+            return self._damage_of_lost(folder, "is missing") if n_chunks_of(self._files, folder) else []
         arrays = SpaceArrays(self._files, about["space"])
         return [(about["space"].name, arrays, found) for found in find_damage(arrays)]
+
+    def _damage_of_lost(self, folder: str, problem: str) -> list[tuple[str, SpaceArrays | None, ChunkDamage]]:
+        """Return the damage of a space whose description is damaged or missing, itself and what lies behind it."""
+        remedy = "the next `extract` of its encoder writes it again"
+        found = ChunkDamage(folder, DESCRIPTION, f"{problem}: {remedy}, `store gc --drop {folder}` deletes the space")
+        lost = read_lost(self._files, folder)
+        if lost is None:
+            return [(folder, None, found)]
+        arrays = SpaceArrays(self._files, lost)
+        return [(lost.name, arrays, each) for each in (found, *find_damage(arrays))]
 
 
 def _fitting_block(name: str, spaces: Sequence[FeatureSpace]) -> list[FeatureSpace]:

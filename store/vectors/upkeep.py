@@ -1,6 +1,5 @@
 """Finding damage, dropping it, and cleaning up after killed writers."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,11 +7,10 @@ import numpy as np
 
 from store.vectors.arrays import SpaceArrays
 from store.vectors.chunks import ROWS, ChunkDamage, chunk_name
+from store.vectors.description import ARRAYS, n_chunks_of
 from store.vectors.failures import FAILURES, read_failures
 from store.vectors.files import PARTIAL
 from store.vectors.index import ROW_BYTES
-
-ARRAYS = ("keys", "vectors")
 
 
 def find_damage(arrays: SpaceArrays) -> list[ChunkDamage]:
@@ -55,11 +53,10 @@ def clean_up(arrays: SpaceArrays) -> list[str]:
 
 def _n_chunks(arrays: SpaceArrays) -> int:
     """Return the number of chunks that have a file, or that the keys' shape covers."""
-    names = [name for array in ARRAYS for name in arrays.files.names(f"{arrays.folder}/{array}")]
-    chunks = [int(match[1]) + 1 for name in names if (match := re.fullmatch(r"c\.(\d+)\.0", name))]
+    n_files = n_chunks_of(arrays.files, arrays.folder)
     if _caught(lambda: arrays.document("keys")) is None:
-        chunks.append(int(arrays.document("keys")["shape"][0]) // ROWS)
-    return max(chunks, default=0)
+        return max(n_files, int(arrays.document("keys")["shape"][0]) // ROWS)
+    return n_files
 
 
 def _chunk_damage(arrays: SpaceArrays, chunk: int) -> ChunkDamage | None:

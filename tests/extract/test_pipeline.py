@@ -345,6 +345,16 @@ def test_what_another_process_embedded_meanwhile_is_left_out(tmp_path: Path, mon
     assert store.read(encoder.space, keys)[:, 1].tolist() == [40, 41, 42, 43, 44, 45]
 
 
+def test_only_what_was_stored_counts_as_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, store = make_dataset(tmp_path), FeatureStore(tmp_path / "f.zarr")
+    keys = list(map(str, dataset.images["bf"].keys()))
+    encoder = Recorder()
+    monkeypatch.setattr(store, "missing", lambda space, keys, **_: list(keys))
+    store.write(encoder.space, keys[:2], np.array([[1, 40], [1, 41]], np.float32))
+    report = embed(dataset, encoder, store)
+    assert (sum(encoder.batches), report.embedded, report.present) == (6, 4, 2)
+
+
 class Slow(Recorder):
     """An encoder that takes 20 ms an image."""
 

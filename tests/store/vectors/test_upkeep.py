@@ -207,6 +207,39 @@ def test_a_damaged_description_is_repaired_without_losing_a_row(tmp_path: Path, 
     assert chunks.items() <= contents(url).items()
 
 
+@pytest.mark.parametrize("do", [lambda path: path.write_text("{"), Path.unlink], ids=["damaged", "missing"])
+def test_what_lies_behind_a_lost_description_is_looked_at_and_kept(tmp_path: Path, do: Callable[[Path], None]) -> None:
+    url = tmp_path / "features.zarr"
+    _, keys = filled(url)
+    do(url / FOLDER / "zarr.json")
+    flip_bit(chunk(url, "vectors", 1))
+    features = FeatureStore(url)
+    found = features.verify()
+    assert [one["chunk"] for one in found] == ["zarr.json", "vectors/c.1.0"]
+    remedy = f"the next `extract` of its encoder writes it again, `store gc --drop {FOLDER}` deletes the space"
+    assert found[0]["reason"].endswith(remedy) and found[0]["fingerprint"] == FOLDER
+    assert [one["chunk"] for one in features.repair()] == ["zarr.json", "vectors/c.1.0"]
+    assert [(one["chunk"], one["reason"]) for one in features.verify()] == [("zarr.json", f"is missing: {remedy}")]
+    assert features.missing(SPACE, keys) == keys[1024:2048], "who knows the space brings it back"
+    assert features.verify() == [] and features.spaces() == [SPACE]
+
+
+def test_rows_behind_two_lost_descriptions_are_kept(tmp_path: Path) -> None:
+    url = tmp_path / "features.zarr"
+    _, keys = filled(url)
+    for name in ("zarr.json", "keys/zarr.json"):
+        (url / FOLDER / name).unlink()
+    assert FeatureStore(url).missing(SPACE, keys) == []
+
+
+def test_a_reader_of_a_lost_space_writes_nothing(tmp_path: Path) -> None:
+    url = tmp_path / "features.zarr"
+    _, keys = filled(url, 5)
+    (url / FOLDER / "zarr.json").unlink()
+    np.testing.assert_array_equal(FeatureStore(url, read_only=True).read(SPACE, keys), vectors_of(keys))
+    assert not (url / FOLDER / "zarr.json").exists()
+
+
 def test_a_repair_never_makes_an_open_store_serve_another_rows_vector(tmp_path: Path) -> None:
     url = tmp_path / "features.zarr"
     reader, keys = filled(url, 1024)
