@@ -394,7 +394,7 @@ def make_sweep(
     **what: Any,
 ) -> "Sweep":
     """Put a dataset's stored features, its split and what shall be tried together; embed first what is `needed`."""
-    from extract import Options
+    from extract import Options, folder_digests
     from heads import HEADS, Sweep, check_names, load_matrix
     from store import draw_subset, merge_groups, open_split
 
@@ -410,7 +410,7 @@ def make_sweep(
         embed(dataset, features, None, Options())
     for name, options in encoders:
         embed(dataset, features, [name], options)
-    matrix = load_matrix(dataset, features, backbones=backbones)
+    matrix = load_matrix(dataset, features, backbones=backbones, digests=folder_digests(backbones or []))
     for block, n_rows in matrix.without_vector().items():
         say(f"warning: {n_rows} rows have no vector in {block}; they are left out")
     chosen = {name: value for name, value in what.items() if value is not None}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -13,7 +14,7 @@ from extract.ngrams import NgramEncoder
 from extract.runner import Choice, Place, resolve_device
 from extract.texture import TextureEncoder
 from extract.tiles import PooledEncoder
-from extract.weights import load_or_random
+from extract.weights import load_or_random, state_digest
 from store import (
     Dataset,
     FeatureSpace,
@@ -160,6 +161,20 @@ def make_encoders(
             encoder = _built_in(name, block) if loaded is None else loaded.encoder(block)
             encoders.setdefault(f"{modality}:{block.name}", []).append(_stored_as(options.dtype, encoder))
     return encoders, warnings
+
+
+def folder_digests(names: Iterable[str]) -> dict[str, str]:
+    """Return the digest of the weights of those names that are encoder folders; it tells their spaces from others'.
+
+    Raises:
+        InputError: A folder's weights cannot be read.
+    """
+    from extract.timm_backbone import LOCAL
+
+    folders = [
+        name for name in names if name not in ENCODERS and (Path(name.removeprefix(LOCAL)) / "config.json").is_file()
+    ]
+    return {name: _Loaded(name, modality_of(name), Options()).weights_digest for name in folders}
 
 
 def encoders_like(
@@ -320,6 +335,11 @@ class _Loaded:
         }
         if self._network.tuned_on:
             self._provenance["tuned_on"] = self._network.tuned_on
+
+    @property
+    def weights_digest(self) -> str:
+        """What the spaces of its vectors say of its weights, unless it is widened for a stack."""
+        return state_digest(self._network.module.state_dict())
 
     def takes(self, block: ImageBlock) -> bool:
         """Whether its first layer fits, or can be widened; that of a saved encoder stays as it was trained."""

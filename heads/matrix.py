@@ -73,7 +73,13 @@ class FeatureMatrix:
         return {name: count for name, count in counts.items() if count}
 
 
-def load_matrix(dataset: Dataset, store: FeatureStore, *, backbones: Sequence[str] | None = None) -> FeatureMatrix:
+def load_matrix(
+    dataset: Dataset,
+    store: FeatureStore,
+    *,
+    backbones: Sequence[str] | None = None,
+    digests: Mapping[str, str] | None = None,
+) -> FeatureMatrix:
     """Return all that is stored for a dataset's blocks, and its metadata.
 
     Which spaces fit which block, and their names: `block_spaces`.
@@ -82,11 +88,12 @@ def load_matrix(dataset: Dataset, store: FeatureStore, *, backbones: Sequence[st
         dataset: n rows.
         store: Read only here.
         backbones: Encoder names to keep; all of them by default.
+        digests: Of the weights of those backbones that are folders: they mean the spaces of these very weights.
 
     Raises:
         InputError: Nothing was extracted, some rows are not extracted yet, or no such backbone.
     """
-    kept = _only(block_spaces(dataset, store), backbones)
+    kept = _only(block_spaces(dataset, store), backbones, digests or {})
     found = {name: at.space for name, at in kept.items()}
     vectors = {name: _read(store, at.space, at.keys, where=name) for name, at in kept.items()}
     begun = {at.block for at in kept.values()}
@@ -215,17 +222,29 @@ def _transformed(column: MetadataColumn) -> NDArray[np.float32]:
     return np.log(values).astype(np.float32)
 
 
-def _only(stored: dict[str, BlockSpace], backbones: Sequence[str] | None) -> dict[str, BlockSpace]:
+def _only(
+    stored: dict[str, BlockSpace], backbones: Sequence[str] | None, digests: Mapping[str, str]
+) -> dict[str, BlockSpace]:
     if backbones is None:
         return stored
     known = sorted({at.space.encoder for at in stored.values()})
-    for backbone in backbones:
-        if backbone not in known:
+    meant = {backbone: _meant(stored, backbone, digests.get(backbone)) for backbone in backbones}
+    for backbone, names in meant.items():
+        if not names:
             raise InputError(
                 f"backbone {backbone!r} is not extracted for this dataset; there is {', '.join(known) or 'none'}."
                 f"{did_you_mean(backbone, known)} Run extract --backbone {backbone} first."
             )
-    return {name: at for name, at in stored.items() if at.space.encoder in backbones}
+    return {name: at for name, at in stored.items() if any(name in names for names in meant.values())}
+
+
+def _meant(stored: Mapping[str, BlockSpace], backbone: str, digest: str | None) -> list[str]:
+    """Return the spaces of an encoder of that name, or of those weights."""
+    return [
+        name
+        for name, at in stored.items()
+        if (at.space.encoder == backbone if digest is None else at.space.weights_digest == digest)
+    ]
 
 
 def _read(store: FeatureStore, space: FeatureSpace, keys: Sequence[str | None], *, where: str) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import torch
 
 from extract.backbone import Backbone, image_space, with_normalisation
 from extract.catalogue import load_backbone
-from extract.encoder import Options, make_encoder, make_encoders
+from extract.encoder import Options, folder_digests, make_encoder, make_encoders
 from extract.engine import relative_error
 from extract.language import load_language, text_space, with_pooling
 from extract.saving import save_backbone, save_language
@@ -80,6 +80,17 @@ def test_the_local_dir_form_is_the_same_folder(tmp_path: Path) -> None:
     save_backbone(tuned("test_resnet"), tmp_path)
     plain, prefixed = (make_encoder(name, BLOCK, TORCH).space for name in (str(tmp_path), f"local-dir:{tmp_path}"))
     assert plain == prefixed
+
+
+def test_only_folders_have_a_digest_and_it_is_that_of_their_spaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_backbone(tuned("test_resnet"), Path("runs/bf"))
+    Path("test_vit").mkdir()  # a folder that happens to have a network's name
+    names = ["runs/bf", "local-dir:runs/bf", "texture", "test_vit", "runs/none"]
+    digest = make_encoder("runs/bf", BLOCK, TORCH).space.weights_digest
+    assert folder_digests(names) == dict.fromkeys(names[:2], digest)
 
 
 def test_random_weights_of_a_folder_are_not_its_own(tmp_path: Path) -> None:

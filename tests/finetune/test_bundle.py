@@ -347,6 +347,30 @@ def test_heads_on_tuned_features_say_that_the_encoder_has_seen_the_rows(tmp_path
     assert "the encoder of text:notes@" in done.stderr
 
 
+def test_heads_take_a_tuned_encoder_by_its_folder_alone(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from cli import app
+
+    def run(command: str, *words: str) -> Any:
+        done = CliRunner().invoke(app, [command, "--data", str(tmp_path / "data" / "dataset.toml"), *words])
+        assert done.exit_code == 0, done.output
+        return done
+
+    text = '[texts.notes]\ncolumn = "notes"\n'
+    dataset = make_dataset(tmp_path / "data", BF + text)
+    branches = {"text": {"encoder": str(text_folder(tmp_path / "distilbert"))}}
+    spaces = saved(tmp_path / "bundle", dataset, trained(dataset, branches=branches))
+    folders = [word for space in spaces for word in ("--backbone", space["folder"])]
+    run("extract", "--backbone", "test_resnet", "--weights", "random", "--device", "cpu")
+    run("extract", *folders, "--device", "cpu")
+    done = run("heads", *folders, "--task", "size", "--head", "linear", "--json")
+    blocks = {block for entry in json.loads(done.stdout)["entries"] for block in entry["blocks"]}
+    image, notes = (space["fingerprint"][:8] for space in spaces)
+    assert len(blocks) == 2 and f"image:bf@test_resnet#{image}" in blocks  # not the untuned one beside it
+    assert {space.fingerprint[:8] for space in FeatureStore(dataset.folder / "features.zarr").spaces()} > {image, notes}
+
+
 def test_predicting_loads_nothing_that_only_training_or_drawing_needs() -> None:
     words = (
         "import sys, finetune; print(*sorted({'lightning', 'torchmetrics', 'captum', 'matplotlib'} & set(sys.modules)))"

@@ -91,6 +91,19 @@ def test_backbones_keep_some_encoders(tmp_path, store):
     assert list(matrix.blocks) == ["image:bf@resnet18"] and matrix.absent == ("text:note",)
 
 
+def test_a_folder_means_the_space_of_its_weights_alone(tmp_path, store):
+    data = a_dataset(tmp_path)
+    tuned = space("resnet18", weights_digest="tuned")
+    for one in (space("resnet18"), tuned, space()):
+        fill(store, one, data)
+    matrix = load_matrix(data, store, backbones=["runs/a/bf"], digests={"runs/a/bf": "tuned"})
+    assert list(matrix.spaces.values()) == [tuned]
+    both = load_matrix(data, store, backbones=["runs/a/bf", "texture"], digests={"runs/a/bf": "tuned"})
+    assert {one.fingerprint for one in both.spaces.values()} == {tuned.fingerprint, space().fingerprint}
+    with pytest.raises(InputError, match=r"'runs/a/bf' is not extracted .* there is resnet18, texture\. Run extract"):
+        load_matrix(data, store, backbones=["runs/a/bf"], digests={"runs/a/bf": "of a later run"})
+
+
 def test_an_unknown_backbone_names_the_nearest(tmp_path, store):
     data = a_dataset(tmp_path)
     fill(store, space(), data)
