@@ -906,20 +906,22 @@ def audit(
     place: Place,
     task: Tasks = None,
     backbone: Backbones = None,
+    blocks: Blocks = None,
     merge: Annotated[bool, typer.Option("--merge", help="Put duplicates into one group and split anew.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Look for leaks and wrong labels: duplicates across folds and groups, and labels that models doubt."""
-    from heads import audit_labels, audit_leaks, audit_report
+    from heads import audit_labels, audit_leaks, audit_report, folded
 
     dataset, features = place.open()
-    what = asdict(Tried(task, backbone, heads=["linear"], seed=seed))
+    what = asdict(Tried(task, backbone, blocks, ["linear"], seed))
     sweep = make_sweep(dataset, features, **what)
     document = audit_leaks(sweep.dataset, sweep.matrix, sweep.split)
     if merge:
         document["merged"] = merge_duplicates(dataset, document["duplicates"])
         sweep = make_sweep(dataset, features, **what)
+    sweep = folded(sweep)
     document["labels"] = audit_labels(sweep, run_sweep(sweep), open_runs(sweep.dataset)[1])
     show_result(document, audit_report(document), as_json=as_json)
 

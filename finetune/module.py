@@ -22,7 +22,7 @@ from heads import HEADLINE
 from store import InputError, Task
 
 SCORE = "score"
-TIE = 1e-6  # of two epochs with the same score the one with less loss is better
+TIE = 1e-5  # of two epochs with the same score the one with less loss is better
 SHOWN = 5
 
 Spreads = Mapping[str, float]
@@ -177,7 +177,8 @@ class FinetuneModule(lightning.LightningModule):
                 "give mean, or loss"
             )
         chosen = skills.values() if by == "mean" else [skills[by]]
-        return sum(chosen) / len(chosen) - TIE * stop_loss
+        score = sum(chosen) / len(chosen) - TIE * stop_loss
+        return float(np.float32(score))  # as patience sees it: a better epoch for one is better for the other
 
     def _not_finite(self, batch: Batch, kind: str) -> str:
         ids = self.ids[batch.rows.cpu().numpy()].tolist()

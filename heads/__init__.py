@@ -14,7 +14,7 @@ from heads.distribution import draw_distributions, draw_intensity
 from heads.entry import versions
 from heads.error_report import errors_report
 from heads.errors import row_captions, write_errors
-from heads.gap import group_gap
+from heads.gap import folded, group_gap
 from heads.given import Given, calibration_of, given_entry
 from heads.head import balanced_weights, standardise
 from heads.importance import block_importance, network_importance
@@ -93,6 +93,7 @@ __all__ = [
     "errors_report",
     "features_matrix",
     "fit_bundle",
+    "folded",
     "gain_words",
     "given_entry",
     "group_gap",

@@ -12,7 +12,7 @@ from heads.leaderboard import Entry, Leaderboard, best
 from heads.metrics import METRICS, Interval, Scored, difference, estimate
 from heads.predictions import Predictions
 from heads.sweep import Run, Sweep
-from store import Task, make_split
+from store import Dataset, Task, make_split
 
 ROLE = "group_blind"
 """What entries of the random split say they were scored on; nothing is ever chosen by them."""
@@ -48,19 +48,28 @@ def group_gap(
     return found
 
 
+def folded(sweep: Sweep) -> Sweep:
+    """Return the sweep on folds of all rows that are not held out, groups kept together; itself where it has folds."""
+    if sweep.split.n_folds:
+        return sweep
+    return replace(sweep, split=make_split(_without_val(sweep), n_folds=N_FOLDS, seed=sweep.split.seed))
+
+
 def _regrouped(sweep: Sweep) -> tuple[Sweep, Sweep]:
     """Return the sweep on folds that keep groups together, and on folds that do not know of groups."""
-    dataset, split = sweep.dataset, sweep.split
-    given = dataset.given_split
-    if given is not None:
-        fitting = np.zeros(dataset.n_rows, dtype=bool)
-        fitting[split.fitting(dataset.ids)] = True
-        given = np.where(fitting, "train", given)
-    n_folds = split.n_folds or N_FOLDS
-    kept, ignored = (replace(dataset, groups=groups, given_split=given) for groups in (dataset.groups, None))
-    own = split if split.n_folds else make_split(kept, n_folds=n_folds, seed=split.seed)
-    blind = make_split(ignored, n_folds=n_folds, seed=split.seed)
-    return replace(sweep, split=own), replace(sweep, dataset=ignored, split=blind)
+    own, ignored = folded(sweep), replace(_without_val(sweep), groups=None)
+    blind = make_split(ignored, n_folds=own.split.n_folds, seed=sweep.split.seed)
+    return own, replace(sweep, dataset=ignored, split=blind)
+
+
+def _without_val(sweep: Sweep) -> Dataset:
+    """Return the dataset, where it gives a split, with all rows that are not held out in train."""
+    dataset = sweep.dataset
+    if dataset.given_split is None:
+        return dataset
+    fitting = np.zeros(dataset.n_rows, dtype=bool)
+    fitting[sweep.split.fitting(dataset.ids)] = True
+    return replace(dataset, given_split=np.where(fitting, "train", dataset.given_split))
 
 
 def _one_entry(

@@ -130,6 +130,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "split": entry["split"],
         "seconds": entry["seconds"],
         "is_reused": entry.get("is_reused", False),
+        "n_earlier": entry.get("n_earlier", 0),
     }
 
 

@@ -136,6 +136,7 @@ def _task_section(
     is_prior = not rows[0]["standing"]
     lines = ["nothing does better than the baseline" if is_prior else f"best: {rows[0]['verdict']}"]
     lines += [] if chosen is None else _belief(chosen)
+    lines += [_looked_at(row) for row in rows if row["n_earlier"]]
     lines += [line["words"] for line in evaluation["comparisons"] if line["task"] == task and line["is_main"]]
     lines += [line["words"] for line in evaluation["group_gap"] if line["task"] == task]
     columns = ["blocks", "head", "scored on", rows[0]["metric"], "against baseline", "seconds"]
@@ -192,6 +193,14 @@ def _run_cells(row: Mapping[str, Any]) -> list[str]:
 def _plain(value: Any) -> str:
     """Return a setting as the command line takes it."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _looked_at(row: Mapping[str, Any]) -> str:
+    times = "once" if row["n_earlier"] == 1 else f"{row['n_earlier']} times"
+    return (
+        f"{row['split']} was scored {times} before, by other blocks, heads or settings: whoever chooses by it, "
+        "believes too much"
+    )
 
 
 def _belief(entry: Entry) -> list[str]:
@@ -256,7 +265,10 @@ def _labels_section(task: str, found: Mapping[str, Any]) -> Section:
     rows = [[row[name] for name in columns] for row in found["labels"][:SHOWN]]
     cells = [[number(cell) if isinstance(cell, float) else cell for cell in row] for row in rows]
     n_doubtful, n_confident = len(found["labels"]), found["n_confident"]
-    lines = [f"{n_doubtful} of {found['n_rows']} labels are not what other rows suggest, {n_confident} confidently"]
+    lines = [
+        f"{n_doubtful} of {found['n_rows']} labels are not what other rows suggest, {n_confident} confidently",
+        f"asked: {found['head']} on {' + '.join(found['blocks'])}",
+    ]
     for pair in found["confusions"][:SHOWN_CONFUSIONS]:
         shares = f"{pair['count']} rows ({pair['share']:.0%}), {pair['n_confident']} of them confidently"
         lines.append(f"{pair['label']} looks like {pair['suggested']}: {shares}")

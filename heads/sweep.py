@@ -290,6 +290,8 @@ class Run:
             "identity": identity,
             **about,
         }
+        if head != PRIOR and self.role in split.held_out_names:
+            entry["n_earlier"] = self._n_earlier(task, identity)
         note_entry(entry)
         if self.predictions is not None:
             self.predictions.keep(identity, outcome.scored)
@@ -318,6 +320,12 @@ class Run:
             )
             for task, one, heads in zip(tasks, raw, fitted, strict=True)
         }
+
+    def _n_earlier(self, task: str, identity: str) -> int:
+        """Return how many other results are known on the same held-out rows: the more, the less they are unseen."""
+        same = {"task": task, "split": self.role, "split_fingerprint": self.sweep.split.fingerprint}
+        others = (entry for entry in self.known.values() if entry["head"] != PRIOR and entry["identity"] != identity)
+        return sum(all(entry[key] == value for key, value in same.items()) for entry in others)
 
     def _identity(self, task: str, blocks: Combination, head: str) -> str:
         """Return a digest of all that decides the numbers."""

@@ -31,7 +31,7 @@ def test_texture_beats_the_prior_with_intervals_apart(name: str, tmp_path: Path,
     problems = {problem["kind"] for problem in run("check", "--data", spec)["problems"]}
     assert ("label_conflict" in problems) == (name == "trashnet")  # metal91 and glass115 are the same pixels
     spaces = run("extract", "--data", spec, "--backbone", "texture")["spaces"]
-    assert all(space["failed"] == 0 and space["embedded"] + space["present"] == space["rows"] for space in spaces)
+    assert all(space["failed"] == 0 and space["embedded"] + space["shared"] == space["rows"] for space in spaces)
     entries = run("heads", "--data", spec, "--task", task, "--blocks", block, "--head", "linear", "--save")["entries"]
     prior, linear = entries[0]["metrics"]["accuracy"], entries[-1]["metrics"]["accuracy"]
     assert linear["low"] > prior["high"]

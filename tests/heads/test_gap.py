@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from heads.gap import ROLE, group_gap
+from heads.gap import ROLE, folded, group_gap
 from heads.leaderboard import Leaderboard, may_choose
 from heads.predictions import Predictions
 from heads.sweep import Sweep
@@ -94,3 +94,14 @@ def test_entries_of_the_random_split_are_kept_and_never_chosen_by(tmp_path):
     assert [e["split"] for e in board.entries()].count(ROLE) == 1 and not may_choose({"split": ROLE})
     again = gap_of(classes(powder % 2), X, powder, board=board, predictions=Predictions(folder))
     assert again == first and len(board.entries()) == n_entries
+
+
+def test_train_and_val_become_folds_and_held_out_rows_do_not():
+    X, powder, rng = powders(n_powders=20, n_tiles=4)
+    given = np.array(["train", "val", "train", "test"])[np.arange(20) % 4].repeat(4)
+    data = dataset(classes(rng.integers(0, 2, 80)), n=80, groups=powder, given=given)
+    sweep = Sweep(data, matrix(data, image__bf_at_a=X), make_split(data), heads=["linear"])
+    own = folded(sweep)
+    scored = np.concatenate([score for _, score in own.pairs])
+    assert sorted(scored.tolist()) == np.flatnonzero(given != "test").tolist() and folded(own) is own
+    assert all(not set(powder[train]) & set(powder[score]) for train, score in own.pairs)

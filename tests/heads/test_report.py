@@ -121,6 +121,8 @@ def test_long_lists_of_an_audit_are_cut_and_counted() -> None:
         "n_rows": 9,
         "confusions": [{"label": "few", "suggested": "many", "count": 3, "share": 0.25, "n_confident": 2}],
         "beats_baseline": False,
+        "blocks": ["image:bf@texture", "metadata"],
+        "head": "linear",
     }
     document = {"duplicates": [pair] * 30, "thresholds": {"image:bf@texture": 0.98}, "labels": {"kind": labels}}
     pairs, doubtful = audit_report(document)
@@ -129,7 +131,10 @@ def test_long_lists_of_an_audit_are_cut_and_counted() -> None:
         "  30 pairs, 30 of them across the split; near means a cosine above 0.980 in image"
     )
     assert doubtful.rows == [["r3", "1.250", "few"]]
-    assert doubtful.lines[1] == "  few looks like many: 3 rows (25%), 2 of them confidently"
+    assert doubtful.lines[1:3] == [
+        "  asked: linear on image:bf@texture + metadata",
+        "  few looks like many: 3 rows (25%), 2 of them confidently",
+    ]
     assert doubtful.lines[-1].startswith("  do not believe this list")
 
 

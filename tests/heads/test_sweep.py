@@ -8,6 +8,7 @@ from heads.head import Job, balanced_weights
 from heads.leaderboard import Leaderboard
 from heads.metrics import HEADLINE, metric_names
 from heads.registry import HEADS
+from heads.report import entries_report
 from heads.sweep import Sweep
 from store import InputError, MetadataColumn, make_split
 from tests.heads.made import classes, dataset, matrix, numbers, planted
@@ -234,6 +235,18 @@ def test_final_scores_every_held_out_set_and_none_of_them_is_fitted_on():
     sweep.dataset.tasks["kind"].y[given == "ood"] = 0
     again = sweep.final(sweep.run())
     assert again[1]["metrics"] == final[1]["metrics"] and again[3]["metrics"] != final[3]["metrics"]
+
+
+def test_a_second_look_at_held_out_rows_is_counted(tmp_path):
+    board = Leaderboard(tmp_path / "leaderboard.jsonl")
+    looks = []
+    for head in ("linear", "linear", "lightgbm"):
+        sweep = replace(held_out_sweep(), heads=[head])
+        final = sweep.final(sweep.run(board), board)
+        looks.append([entry.get("n_earlier") for entry in final])
+    assert looks == [[None, 0], [None, 0], [None, 1]]
+    [section] = [s for s in entries_report(final, {"comparisons": [], "group_gap": []}) if s.title == "kind"]
+    assert any("test was scored once before, by other blocks" in line for line in section.lines)
 
 
 def test_test_labels_do_not_move_the_folds_scores():

@@ -109,7 +109,7 @@ def test_the_report_says_it_in_tables(data: Dataset) -> None:
     )
     assert head.lines == ["made: 8 rows in 4 groups"]
     assert classes.title == "t: 7 rows, 1 without a label"
-    assert classes.columns == ["class", "rows", "share", "groups", "train", "val", "ood", "test"]
+    assert classes.columns == ["class", "rows", "share", "groups", "train", "val", "test", "ood"]
     assert classes.rows[0] == ["no", "2", "28.6%", "2", "2", "0", "0", "0"]
     assert sizes.rows == [["size", "0", "0", "0", "0.5", "1", "3.6", "5", "█   ▆" + " " * 14 + "▂"]]
     assert [row[2] for row in metadata.rows] == ["1 to 7, median 4", "b: 4, a: 2, c: 1"]
