@@ -1143,7 +1143,7 @@ def store_verify(place: Place, as_json: Json = False) -> None:
 @takes_groups
 def store_repair(place: Place, as_json: Json = False) -> None:
     """Drop exactly the damaged chunks; the next extract fills them."""
-    show_damage(place.open_store().repair(), "dropped", as_json=as_json)
+    show_damage(place.open_store().repair(), "dropped or lacking a description", as_json=as_json)
 
 
 @store_app.command("gc", epilog="Example: python cli.py store gc --drop image@texture")

@@ -15,6 +15,7 @@ from store.vectors.files import Files, reading
 FOLDER = re.compile(r"[0-9a-f]{16}")
 CHUNK = re.compile(r"c\.(\d+)\.0")
 ARRAYS = ("keys", "vectors")
+DESCRIPTION = "zarr.json"
 
 
 @dataclass(frozen=True)

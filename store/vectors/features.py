@@ -12,14 +12,22 @@ from store.errors import InputError, StoreError, did_you_mean
 from store.space import FeatureSpace
 from store.vectors.arrays import CLAIMS, SpaceArrays, as_stored
 from store.vectors.chunks import ChunkDamage, group_document
-from store.vectors.description import FOLDER, folder_of, n_chunks_of, read_attributes, read_description, read_lost
+from store.vectors.description import (
+    DESCRIPTION,
+    FOLDER,
+    LostSpace,
+    folder_of,
+    n_chunks_of,
+    read_attributes,
+    read_description,
+    read_lost,
+)
 from store.vectors.failures import change_failures, read_failures
 from store.vectors.files import PARTIAL, open_files
 from store.vectors.index import first_places, key_bytes
 from store.vectors.locks import Claims
-from store.vectors.upkeep import clean_up, drop_damage, find_damage
+from store.vectors.upkeep import clean_up, drop_damage, find_damage, leftovers
 
-DESCRIPTION = "zarr.json"
 N_READ_TRIES = 5
 LAYOUT_VERSION = 2
 """Of the files; a space's fields have a version of their own. Version 1 had no sums beside the keys."""
@@ -246,24 +254,42 @@ class FeatureStore:
         """Delete what killed writers left, and whole spaces on request. Rows never move: new ones fill the holes.
 
         Args:
-            drop: Spaces to delete, by name or by the start of their fingerprint.
+            drop: Spaces to delete, by name or by the start of their fingerprint, also those without a description.
 
         Returns:
-            ``dropped`` (names of spaces), ``files`` (names of leftovers) and ``bytes`` (freed).
+            ``dropped`` (names of spaces), ``files`` (names of leftovers, and of folders that never became a space) and
+            ``bytes`` (freed).
         """
         self._check_writable()
         before = self._files.n_bytes("")
-        doomed = [self.find(name) for name in drop]
-        for space in doomed:
-            self._files.delete(f"{folder_of(space)}/zarr.json")  # first: from here on the space does not exist
-            self._files.delete(folder_of(space))
-            self._opened.pop(space.fingerprint, None)
-        files = [name for space in self.spaces() for name in clean_up(SpaceArrays(self._files, space))]
+        doomed = dict(self._find_folder(name) for name in drop)
+        for folder in doomed:
+            self._files.delete(f"{folder}/{DESCRIPTION}")  # first: from here on the space does not exist
+            self._files.delete(folder)
+        self._opened = {name: arrays for name, arrays in self._opened.items() if arrays.folder not in doomed}
+        files = [name for folder in self._folders() for name in clean_up(self._files, folder)]
+        roots = [name for name in leftovers(self._files, [""]) if name.startswith(DESCRIPTION)]
+        for name in roots:
+            self._files.delete(name)
         return {
-            "dropped": [space.name for space in doomed],
-            "files": files,
+            "dropped": list(doomed.values()),
+            "files": files + roots,
             "bytes": before - self._files.n_bytes(""),
         }
+
+    def _find_folder(self, name: str) -> tuple[str, str]:
+        """Return a space's folder and name; of one without a sound description, by the start of its fingerprint."""
+        lost = [folder for folder in self._folders() if name and folder.startswith(name[: len(folder)])]
+        if len(lost) == 1 and self._is_lost(lost[0]):
+            return lost[0], LostSpace.name
+        space = self.find(name)
+        return folder_of(space), space.name
+
+    def _is_lost(self, folder: str) -> bool:
+        try:
+            return read_description(self._files, folder) is None
+        except ChunkDamage:
+            return True
 
     def _folders(self) -> list[str]:
         return [name for name in self._files.names("") if FOLDER.fullmatch(name)] if self._exists() else []

@@ -141,7 +141,6 @@ class LocalFiles:
         path = self.root / name
         with ExitStack() as stack:
             with self._writing():  # the lock's own errors, not those of the body
-                path.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(file_lock(path))
             yield
 

@@ -21,7 +21,7 @@ def file_lock(path: Path, *, timeout_seconds: float = 300.0) -> Iterator[None]:
     there are no stale locks to recognise. On NFS Linux turns it into a server-side lock (NFSv4, or v3 with lockd).
 
     Args:
-        path: Made if absent, and left in place; its folder must exist.
+        path: Made if absent, with its folder, and left in place.
         timeout_seconds: How long to wait for another holder.
 
     Raises:
@@ -49,7 +49,7 @@ class Claims:
     nothing depends on them. Within one process they exclude nobody.
 
     Args:
-        path: Made if absent, and left in place; its folder must exist. Open while anything is claimed.
+        path: Made if absent, with its folder, and left in place. Open while anything is claimed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,6 +59,7 @@ class Claims:
 
     def take(self, keys: Sequence[str]) -> list[str]:
         """Claim what no other process has claimed, and return it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)  # gone when its space was dropped meanwhile
         self._file = file = self._file or FileIO(self._path, "ab")
         taken = [key for key in keys if _lock_byte(file.fileno(), _place(key))]
         self._held.update(taken)
@@ -82,6 +83,7 @@ def _place(key: str) -> int:
 
 def _try_lock(path: Path) -> int | None:
     """Return a locked descriptor, or None when it is held elsewhere or the file was deleted meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)  # gone when its space was dropped meanwhile
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     locked = False
     try:

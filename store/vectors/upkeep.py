@@ -1,15 +1,15 @@
 """Finding damage, dropping it, and cleaning up after killed writers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from store.vectors.arrays import SpaceArrays
+from store.vectors.arrays import LOCK, SpaceArrays
 from store.vectors.chunks import ROWS, ChunkDamage, chunk_name
-from store.vectors.description import ARRAYS, n_chunks_of
+from store.vectors.description import ARRAYS, DESCRIPTION, n_chunks_of
 from store.vectors.failures import FAILURES, read_failures
-from store.vectors.files import PARTIAL
+from store.vectors.files import PARTIAL, Files
 from store.vectors.index import ROW_BYTES
 
 
@@ -39,16 +39,25 @@ def drop_damage(arrays: SpaceArrays, damage: ChunkDamage) -> bool:
         return True
 
 
-def clean_up(arrays: SpaceArrays) -> list[str]:
-    """Delete the files that killed writers left and return their names; under the lock nobody else has any."""
-    with arrays.lock():
-        folders = [arrays.folder, *(f"{arrays.folder}/{name}" for name in (*ARRAYS, "failures"))]
-        left = [
-            f"{folder}/{name}" for folder in folders for name in arrays.files.names(folder) if name.endswith(PARTIAL)
-        ]
+def clean_up(files: Files, folder: str) -> list[str]:
+    """Delete what killed writers left in a space's folder, and a folder that never became a space; return the names.
+
+    Under the lock nobody else has any files there but claims, which are a courtesy.
+    """
+    with files.lock(f"{folder}/{LOCK}"):
+        is_begun = DESCRIPTION in files.names(folder) or n_chunks_of(files, folder)
+        parts = [folder, *(f"{folder}/{name}" for name in (*ARRAYS, "failures"))]
+        left = leftovers(files, parts) if is_begun else [folder]
         for name in left:
-            arrays.files.delete(name)
+            files.delete(name)
         return left
+
+
+def leftovers(files: Files, folders: Sequence[str]) -> list[str]:
+    """Return the files in `folders` that were never finished."""
+    return [
+        f"{folder}/{name}".lstrip("/") for folder in folders for name in files.names(folder) if name.endswith(PARTIAL)
+    ]
 
 
 def _n_chunks(arrays: SpaceArrays) -> int:

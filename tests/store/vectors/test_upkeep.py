@@ -224,6 +224,48 @@ def test_what_lies_behind_a_lost_description_is_looked_at_and_kept(tmp_path: Pat
     assert features.verify() == [] and features.spaces() == [SPACE]
 
 
+def test_what_never_became_a_space_goes_with_gc_and_a_lost_space_by_its_fingerprint(tmp_path: Path) -> None:
+    url = tmp_path / "features.zarr"
+    features, keys = filled(url, 5)
+    features.write(replace(SPACE, weights_digest="v2"), keys, vectors_of(keys))
+    claims = url / "0123456789abcdef" / "keys" / ".claims"
+    claims.parent.mkdir(parents=True)
+    claims.touch()
+    (url / "zarr.json.0123.partial").write_text("{")
+    (url / "others.partial").touch()
+    (url / FOLDER / "zarr.json").unlink()
+    features = FeatureStore(url)
+    assert [one["fingerprint"] for one in features.verify()] == [FOLDER]
+    done = features.gc()
+    assert (done["dropped"], done["files"]) == ([], ["0123456789abcdef", "zarr.json.0123.partial"])
+    assert (
+        not claims.parent.parent.exists()
+        and (url / FOLDER / "keys" / "c.0.0").exists()
+        and (url / "others.partial").exists()
+    )
+    done = features.gc(drop=[FOLDER[:6]])
+    assert done["dropped"] == ["a space without a description"] and done["bytes"] > 5 * 64 * 4
+    assert features.verify() == [] and not (url / FOLDER).exists()
+    assert features.missing(SPACE, keys) == keys and len(features.spaces()) == 1
+
+
+@pytest.mark.parametrize("name", [FOLDER, SPACE.fingerprint])
+def test_a_space_with_a_damaged_description_can_be_dropped(tmp_path: Path, name: str) -> None:
+    features, _ = filled(tmp_path / "features.zarr", 5)
+    (tmp_path / "features.zarr" / FOLDER / "zarr.json").write_text("{")
+    assert features.gc(drop=[name])["dropped"] == ["a space without a description"]
+    assert FeatureStore(tmp_path / "features.zarr").spaces() == []
+
+
+def test_claims_and_locks_outlive_the_folder_they_lie_in(tmp_path: Path) -> None:
+    features, keys = FeatureStore(tmp_path / "features.zarr"), make_keys(5)
+    features.claim(SPACE, keys)
+    features.release(SPACE, keys)
+    FeatureStore(tmp_path / "features.zarr").gc()
+    assert features.claim(SPACE, keys) == (keys, [])
+    features.release(SPACE, keys)
+
+
 def test_rows_behind_two_lost_descriptions_are_kept(tmp_path: Path) -> None:
     url = tmp_path / "features.zarr"
     _, keys = filled(url)
