@@ -116,6 +116,11 @@ def _load_or_do_without(
     except WeightsError as error:
         if not is_sample:
             raise
+        if settings.preset is not None:
+            raise InputError(
+                f"preset {settings.preset!r} reads texts, and {error} For texts random weights do not help: give --set "
+                f"text_backbone=FOLDER, a text encoder on this machine, or --set blocks=… without text:{part.name}"
+            ) from None
         notes.append(f"text:{part.name} is left out: {error}")
         return None
     notes += warnings

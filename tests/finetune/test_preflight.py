@@ -148,6 +148,9 @@ def test_a_sample_out_of_the_hubs_reach_trains_from_random_weights_and_without_t
     random, text = found.notes
     assert random.startswith("random weights instead of pretrained ones, seed 3: the pretrained weights of 'resnet10t'")
     assert text.startswith("text:") and "is left out: the pretrained weights of 'nobody/nothing'" in text
+    study = read_settings({}, ["preset=garbage", "backbone=resnet10t", "text_backbone=nobody/nothing", "input_px=32"])
+    with pytest.raises(InputError, match=r"preset 'garbage' reads texts, and .* give --set text_backbone=FOLDER"):
+        check_run(sample, make_split(sample), study, folder=tmp_path / "run", fold=0, device="cpu", seed=3)
 
 
 @pytest.mark.parametrize(
