@@ -1,14 +1,14 @@
 """Which stored spaces belong to which block of a dataset, and what they are called there."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from store.dataset import Dataset, ImageBlock, TextBlock, hash_files
 from store.errors import InputError, did_you_mean
 from store.space import FeatureSpace
-from store.vectors.features import FeatureStore
-from store.view import view_settings
+from store.vectors.features import FeatureStore, match_spaces
+from store.view import view_settings, view_words
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,9 @@ class BlockSpace:
     block: str
     space: FeatureSpace
     keys: Sequence[str | None]
+
+
+Choose = Callable[[ImageBlock | TextBlock, Sequence[FeatureSpace]], list[FeatureSpace]]
 
 
 def block_names(dataset: Dataset) -> list[str]:
@@ -51,8 +54,13 @@ def block_spaces(dataset: Dataset, store: FeatureStore) -> dict[str, BlockSpace]
     of the block, for a store may serve several datasets. Spaces of one encoder are told apart by the start of their
     fingerprint, as in ``image:bf@efficientnet_b0#1f00ba12``.
     """
+    return _places(dataset, store, _fitting_spaces)
+
+
+def _places(dataset: Dataset, store: FeatureStore, choose: Choose) -> dict[str, BlockSpace]:
+    """Return the chosen spaces that hold something of a block, by their place in the dataset."""
     spaces, found = store.spaces(), {}
-    fit = {block: _fitting_spaces(find_block(dataset, block), spaces) for block in block_names(dataset)}
+    fit = {block: choose(find_block(dataset, block), spaces) for block in block_names(dataset)}
     hashes = hash_files(find_block(dataset, block) for block in fit if fit[block])  # no file for nothing
     for block, fitting in fit.items():
         if not fitting:
@@ -60,10 +68,12 @@ def block_spaces(dataset: Dataset, store: FeatureStore) -> dict[str, BlockSpace]
         keys = find_block(dataset, block).keys(hashes)
         content = [key for key in keys if key is not None]
         begun = [space for space in fitting if store.present(space, content).any()]
-        times = Counter(space.encoder for space in begun)
+        names = {space.fingerprint: _place(dataset, block, space) for space in begun}
+        times = Counter(names.values())
         for space in sorted(begun, key=lambda s: (s.encoder, s.fingerprint)):
-            suffix = f"#{space.fingerprint[:8]}" if times[space.encoder] > 1 else ""
-            found[f"{block}@{space.encoder}{suffix}"] = BlockSpace(block, space, keys)
+            name = names[space.fingerprint]
+            suffix = f"#{space.fingerprint[:8]}" if times[name] > 1 else ""
+            found[f"{name}{suffix}"] = BlockSpace(block, space, keys)
     return found
 
 
@@ -73,19 +83,18 @@ def find_block_space(dataset: Dataset, store: FeatureStore, name: str) -> tuple[
     Args:
         dataset: n rows.
         store: What is stored.
-        name: Its name in the dataset (``image:bf@texture``), its name in the store (``image.log@texture``) where one
-            block fits it, or the start of its fingerprint.
+        name: Its name in the dataset (``image:bf@texture``), or as `FeatureStore.find` takes it where one block has it.
+            Spaces of the blocks as the spec has them come first; then those of their files seen otherwise
+            (``image:bf.log@texture``).
 
     Raises:
         InputError: None fits, or several; the message names them.
     """
     known = block_spaces(dataset, store)
-    if name in known:
-        return name, known[name]
-    plain, _, start = name.partition("#")
-    names = {full: (full.partition("#")[0], at.space.name) for full, at in known.items()}
-    fits = [full for full in known if plain in names[full] and known[full].space.fingerprint.startswith(start)]
-    fits = fits or [full for full, at in known.items() if name and at.space.fingerprint.startswith(name)]
+    fits = _matches(name, known)
+    if not fits:
+        known |= _places(dataset, store, _otherwise_seen)
+        fits = _matches(name, known)
     if len(fits) == 1:
         return fits[0], known[fits[0]]
     listed = ", ".join(f"{full} ({known[full].space.fingerprint[:12]})" for full in fits or known) or "nothing yet"
@@ -93,6 +102,32 @@ def find_block_space(dataset: Dataset, store: FeatureStore, name: str) -> tuple[
         raise InputError(f"space {name!r} is {len(fits)} in this dataset: {listed}. Give one of these names")
     hint = did_you_mean(name, [*known, *(at.space.name for at in known.values())])
     raise InputError(f"of this dataset the store {store.url} has no space {name!r}.{hint} It holds: {listed}")
+
+
+def _matches(name: str, places: Mapping[str, BlockSpace]) -> list[str]:
+    """Return the full names of the places that a name may mean; a block that it names is the place's."""
+    if name in places:
+        return [name]
+    block, _, _ = name.partition("@")
+    spaces = match_spaces(name, [at.space for at in places.values()])
+    fits = [full for full, at in places.items() if at.space in spaces]
+    return [full for full in fits if ":" not in block or f"{block}.".startswith(f"{places[full].block}.")]
+
+
+def _place(dataset: Dataset, block: str, space: FeatureSpace) -> str:
+    """Return what a space is called at a block, as `with_variants` calls blocks that are seen otherwise."""
+    found = find_block(dataset, block)
+    words = view_words(view_settings(space), view_settings(found)) if isinstance(found, ImageBlock) else []
+    return f"{'.'.join([block, *words])}@{space.encoder}"
+
+
+def _otherwise_seen(block: ImageBlock | TextBlock, spaces: Sequence[FeatureSpace]) -> list[FeatureSpace]:
+    """Return the spaces that may hold a block's files in another view: keys are those of the files."""
+    if isinstance(block, TextBlock):
+        return []
+    seen = view_settings(block)
+    images = [space for space in spaces if space.modality == "image" and view_settings(space) != seen]
+    return [space for space in images if len(space.stack) == len(seen["stack"])]
 
 
 def _fitting_spaces(block: ImageBlock | TextBlock, spaces: Sequence[FeatureSpace]) -> list[FeatureSpace]:

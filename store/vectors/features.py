@@ -71,10 +71,7 @@ class FeatureStore:
             InputError: None fits, or several; the message names them.
         """
         spaces = self.spaces()
-        plain, _, start = name.partition("#")
-        alike = [s for s in spaces if s.fingerprint.startswith(start)]
-        fits = [s for s in alike if s.name == plain] or _fitting_block(plain, alike)
-        fits = fits or [s for s in spaces if name and s.fingerprint.startswith(name)]
+        fits = match_spaces(name, spaces)
         if len(fits) == 1:
             return fits[0]
         listed = ", ".join(f"{s.name} ({s.fingerprint[:12]})" for s in fits or spaces) or "none yet"
@@ -399,6 +396,14 @@ class FeatureStore:
             return [(folder, None, found)]
         arrays = SpaceArrays(self._files, lost)
         return [(lost.name, arrays, each) for each in (found, *find_damage(arrays))]
+
+
+def match_spaces(name: str, spaces: Sequence[FeatureSpace]) -> list[FeatureSpace]:
+    """Return the spaces that a name may mean; `FeatureStore.find` says which names there are."""
+    plain, _, start = name.partition("#")
+    alike = [space for space in spaces if space.fingerprint.startswith(start)]
+    fits = [space for space in alike if space.name == plain] or _fitting_block(plain, alike)
+    return fits or [space for space in spaces if name and space.fingerprint.startswith(name)]
 
 
 def _fitting_block(name: str, spaces: Sequence[FeatureSpace]) -> list[FeatureSpace]:

@@ -86,6 +86,25 @@ def test_a_space_is_found_by_any_of_its_names(dataset: Dataset, store: FeatureSt
         find_block_space(dataset, store, "")
 
 
+def test_a_space_of_files_seen_otherwise_is_found_by_any_of_its_names(
+    make_dataset: Callable[..., Path], store: FeatureStore
+) -> None:
+    dataset, seen = load_dataset(make_dataset()), replace(BF, convert="log", tiles="2x2")
+    keys = dataset.images["bf"].keys()
+    for space in (BF, seen, replace(seen, stack=[{"convert": "log"}]), replace(BF, convert="sqrt", encoder="other")):
+        fill(store, space, keys)
+    names = ("image:bf.log.2x2@texture", "image.log.2x2@texture", seen.fingerprint, seen.fingerprint[:8])
+    for name in names:
+        full, at = find_block_space(dataset, store, name)
+        assert (full, at.space, at.block, list(at.keys)) == (names[0], seen, "image:bf", keys)
+    assert find_block_space(dataset, store, "image@texture")[1].space == BF, "as the spec has it comes first"
+    assert find_block_space(dataset, store, "image@other")[0] == "image:bf.sqrt@other", "its encoder's only space"
+    assert list(block_spaces(dataset, store)) == ["image:bf@texture"]
+    for name in ("image:no.log.2x2@texture", "image:bf.log@texture"):
+        with pytest.raises(InputError, match=f"no space '{name}'.*It holds: image:bf@texture .*image:bf.log.2x2@tex"):
+            find_block_space(dataset, store, name)
+
+
 def test_an_empty_store_says_so(dataset: Dataset, store: FeatureStore) -> None:
     with pytest.raises(InputError, match="It holds: nothing yet"):
         find_block_space(dataset, store, "image:bf@texture")
