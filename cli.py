@@ -1168,10 +1168,12 @@ def store_gc(
 @takes_groups
 def store_export(
     place: Place,
-    out: Annotated[Path, typer.Option("--out", help="The file to write.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write: .npz, .parquet, .csv or .h5ad.")],
     name: Annotated[str | None, typer.Argument(metavar="SPACE", help=f"What to write: {SPACE_NAME}")] = None,
     space: Annotated[str | None, typer.Option("--space", hidden=True, help="SPACE, for scripts that say so.")] = None,
-    to: Annotated[str, typer.Option("--to", help="npz, parquet, csv or anndata (a .h5ad).")] = "npz",
+    to: Annotated[
+        str | None, typer.Option("--to", help="npz, parquet, csv or anndata. Default: as --out ends.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write ids, keys and vectors for other tools, rows in dataset order."""

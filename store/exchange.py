@@ -19,7 +19,13 @@ SPACE = "embedonce_space"  # what the space's canonical JSON is called inside a 
 
 
 def export_vectors(
-    store: FeatureStore, space: FeatureSpace, ids: Sequence[str], *, keys: Sequence[str | None], to: str, out: Path
+    store: FeatureStore,
+    space: FeatureSpace,
+    ids: Sequence[str],
+    *,
+    keys: Sequence[str | None],
+    out: Path,
+    to: str | None = None,
 ) -> dict[str, Any]:
     """Write ids, keys and vectors in the order of `ids`, beside the space they belong to.
 
@@ -28,18 +34,17 @@ def export_vectors(
         space: Which vectors.
         ids: n row ids.
         keys: n content keys, None where a row has no content.
-        to: One of `EXPORTS`.
         out: The file; replaced if there is one.
+        to: As for `export_format`.
 
     Returns:
         ``out``, ``rows`` (written) and ``left_out`` (ids of the rows that have no vector).
 
     Raises:
-        InputError: `to` is unknown, or `out` cannot be written.
+        InputError: As for `export_format`, or `out` cannot be written.
         StoreError: Damage.
     """
-    if to not in EXPORTS:
-        raise InputError(f"cannot export to {to!r}: expected {', '.join(EXPORTS)}.{did_you_mean(to, EXPORTS)}")
+    to = export_format(to, out)
     content = [key for key in keys if key is not None]
     present = dict(zip(content, store.present(space, content).tolist(), strict=True))
     kept = [(row, key) for row, key in zip(ids, keys, strict=True) if key is not None and present[key]]
@@ -56,19 +61,38 @@ def export_vectors(
     return {"out": str(out), "rows": len(kept), "left_out": left_out}
 
 
-def export_block(dataset: Dataset, store: FeatureStore, name: str, *, to: str, out: Path) -> dict[str, Any]:
+def export_block(
+    dataset: Dataset, store: FeatureStore, name: str, *, out: Path, to: str | None = None
+) -> dict[str, Any]:
     """Write a stored space of a dataset, rows in dataset order; as `export_vectors`, with ``name`` and ``fingerprint``.
 
     Args:
         dataset: n rows.
         store: Where the vectors lie.
         name: As `find_block_space` takes it.
-        to: One of `EXPORTS`.
         out: The file; replaced if there is one.
+        to: As for `export_format`, which is asked before anything is read.
     """
+    to = export_format(to, out)
     full_name, found = find_block_space(dataset, store, name)
     done = export_vectors(store, found.space, dataset.ids.tolist(), keys=found.keys, to=to, out=out)
     return {"name": full_name, "fingerprint": found.space.fingerprint} | done
+
+
+def export_format(to: str | None, out: Path) -> str:
+    """Return which of `EXPORTS` a file is to be: what its ending says; `to` for an ending that says nothing.
+
+    Raises:
+        InputError: `to` is unknown or contradicts the ending, or neither says anything.
+    """
+    if to is not None and to not in EXPORTS:
+        raise InputError(f"cannot export to {to!r}: expected {', '.join(EXPORTS)}.{did_you_mean(to, EXPORTS)}")
+    ending = ENDINGS.get(out.suffix)
+    if ending and to and ending != to:
+        raise InputError(f"{out} ends as {ending} and --to says {to}: give one of them, or an --out that ends as --to")
+    if not (found := to or ending):
+        raise InputError(f"cannot tell what to write to {out}: end --out in {', '.join(ENDINGS)}, or say --to")
+    return found
 
 
 def import_vectors(
@@ -208,4 +232,5 @@ EXPORTS: dict[str, Writer] = {
     "csv": _write_csv,
     "anndata": _write_anndata,
 }
+ENDINGS = {".npz": "npz", ".parquet": "parquet", ".csv": "csv", ".h5ad": "anndata"}
 IMPORTS: dict[str, Reader] = {"npz": _read_npz, "parquet": _read_parquet}

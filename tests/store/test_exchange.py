@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from store import FeatureSpace, InputError, load_dataset
-from store.exchange import EXPORTS, IMPORTS, export_block, export_vectors, import_vectors
+from store.exchange import EXPORTS, IMPORTS, export_block, export_format, export_vectors, import_vectors
 from store.vectors.features import FeatureStore
 
 SPACE = FeatureSpace("image", "texture", 5, "v1", {"size_px": 256}, convert="percentile")
@@ -184,6 +184,17 @@ def test_bad_targets_are_refused_in_one_line(store: FeatureStore, tmp_path: Path
         export(store, "parket", tmp_path / "x")
     with pytest.raises(InputError, match=r"cannot write .*no/x\.npz"):
         export(store, "npz", tmp_path / "no" / "x.npz")
+
+
+def test_the_ending_says_what_is_written(store: FeatureStore, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"x\.csv ends as csv and --to says parquet: give one of them, or an --out"):
+        export(store, "parquet", tmp_path / "x.csv")
+    assert [export_format(None, Path(f"x.{end}")) for end in ("npz", "parquet", "csv", "h5ad")] == list(EXPORTS)
+    assert export_format("csv", Path("x.tsv")) == "csv"
+    with pytest.raises(
+        InputError, match=r"cannot tell what to write to x: end --out in \.npz, \.parquet, \.csv, \.h5ad, or"
+    ):
+        export_format(None, Path("x"))
 
 
 def test_a_file_to_import_that_is_not_there_is_said_to_be_missing(store: FeatureStore, tmp_path: Path) -> None:
