@@ -163,6 +163,7 @@ class Place:
         from store import InputError
 
         features = self.open_store()
+        say_lost(features)
         if not features.spaces():
             raise InputError(f"{features.url}: holds no feature space; correct --store, or run extract first")
         return features
@@ -365,6 +366,12 @@ def embed_with(
     return reports
 
 
+def say_lost(features: "FeatureStore") -> None:
+    """Name the spaces that cannot say what they are, and are left out, on stderr."""
+    for folder in features.lost():
+        say(f"warning: the space {folder} has no sound description and is left out; store verify says what to do")
+
+
 def say_reports(reports: "Sequence[SpaceReport]") -> None:
     """Print the closing line of each space, and what failed in it, on stderr."""
     from extract import closing_lines
@@ -405,6 +412,7 @@ def make_sweep(
     if subset is not None:
         dataset = dataset.take(draw_subset(dataset, split, subset, seed=what.get("seed", 0)).tolist())
     encoders = needed(dataset, split) if needed else []
+    say_lost(features)
     if not features.spaces() and (dataset.images or dataset.texts):
         say("nothing is embedded yet: using the built-in encoders")
         embed(dataset, features, None, Options())

@@ -661,6 +661,16 @@ def test_every_store_command_takes_a_space_by_each_of_its_names(make_dataset: Ma
         assert "image:bf@texture as extract names it, image@texture or image.log@texture as store ls does" in shown
 
 
+def test_a_space_that_cannot_say_what_it_is_is_named(make_dataset: Make) -> None:
+    spec = make_dataset()
+    lost = run_json("extract", "--data", spec)["spaces"][0]["fingerprint"][:16]
+    run("extract", "--convert", "log", "--data", spec)
+    (spec.parent / "features.zarr" / lost / "zarr.json").write_text("{")
+    result = run("store", "ls", "--data", spec)
+    assert f"warning: the space {lost} has no sound description and is left out; store verify says" in result.stderr
+    assert "image.log@texture" in result.stdout
+
+
 def test_a_mistyped_store_is_not_called_sound(tmp_path: Path) -> None:
     for command in ("ls", "verify"):
         result = CliRunner().invoke(app, ["store", command, "--store", str(tmp_path / "nowhere.zarr")])

@@ -53,13 +53,18 @@ class FeatureStore:
         self._version: int | None = None
 
     def spaces(self) -> list[FeatureSpace]:
-        """Return the spaces, by name.
+        """Return the spaces, by name; `lost` has those that cannot say what they are.
 
         Raises:
-            StoreError: The folder is no feature store, or a space's description is damaged.
+            StoreError: The folder is no feature store, or a space is of another schema version.
         """
-        found = [read_description(self._files, folder) for folder in self._folders()]
-        return sorted((entry["space"] for entry in found if entry), key=lambda s: (s.name, s.fingerprint))
+        found = [about["space"] for folder in self._folders() if (about := self._describe(folder))]
+        return sorted(found, key=lambda s: (s.name, s.fingerprint))
+
+    def lost(self) -> list[str]:
+        """Return the folders of spaces whose description is damaged or missing: the starts of their fingerprints."""
+        without = [folder for folder in self._folders() if self._describe(folder) is None]
+        return [name for name in without if DESCRIPTION in self._files.names(name) or n_chunks_of(self._files, name)]
 
     def find(self, name: str) -> FeatureSpace:
         """Return a space by its name, as `spaces` or a dataset has it, or by the start of its fingerprint.
@@ -277,16 +282,17 @@ class FeatureStore:
     def _find_folder(self, name: str) -> tuple[str, str]:
         """Return a space's folder and name; of one without a sound description, by the start of its fingerprint."""
         lost = [folder for folder in self._folders() if name and folder.startswith(name[: len(folder)])]
-        if len(lost) == 1 and self._is_lost(lost[0]):
+        if len(lost) == 1 and self._describe(lost[0]) is None:
             return lost[0], LostSpace.name
         space = self.find(name)
         return folder_of(space), space.name
 
-    def _is_lost(self, folder: str) -> bool:
+    def _describe(self, folder: str) -> dict[str, Any] | None:
+        """Return what a folder says of itself, None if that is damaged or missing."""
         try:
-            return read_description(self._files, folder) is None
+            return read_description(self._files, folder)
         except ChunkDamage:
-            return True
+            return None
 
     def _folders(self) -> list[str]:
         return [name for name in self._files.names("") if FOLDER.fullmatch(name)] if self._exists() else []

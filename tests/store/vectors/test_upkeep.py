@@ -257,6 +257,18 @@ def test_a_space_with_a_damaged_description_can_be_dropped(tmp_path: Path, name:
     assert FeatureStore(tmp_path / "features.zarr").spaces() == []
 
 
+def test_a_damaged_description_disables_no_other_space(tmp_path: Path) -> None:
+    features, keys = filled(tmp_path / "features.zarr", 5)
+    other = replace(SPACE, encoder="other")
+    features.write(other, keys, vectors_of(keys))
+    assert features.lost() == []
+    (tmp_path / "features.zarr" / FOLDER / "zarr.json").write_text("{")
+    features = FeatureStore(tmp_path / "features.zarr")
+    assert (features.spaces(), features.lost(), features.find("image@other")) == ([other], [FOLDER], other)
+    (tmp_path / "features.zarr" / FOLDER / "zarr.json").unlink()
+    assert features.lost() == [FOLDER]
+
+
 def test_claims_and_locks_outlive_the_folder_they_lie_in(tmp_path: Path) -> None:
     features, keys = FeatureStore(tmp_path / "features.zarr"), make_keys(5)
     features.claim(SPACE, keys)
