@@ -26,7 +26,7 @@ class ChunkDamage(StoreError):
         self.chunk = chunk
         self.reason = reason
         super().__init__(
-            f"space {space}: chunk {chunk} {reason}; `store repair` drops it, then `extract` computes its rows again"
+            f"space {space}: chunk {chunk} {reason}; `store repair` drops it, then `extract` brings back what is lost"
         )
 
 
