@@ -23,7 +23,6 @@ from store import InputError, Task
 
 SCORE = "score"
 TIE = 1e-5  # of two epochs with the same score the one with less loss is better
-SHOWN = 5
 
 Spreads = Mapping[str, float]
 
@@ -182,8 +181,8 @@ class FinetuneModule(lightning.LightningModule):
 
     def _not_finite(self, batch: Batch, kind: str) -> str:
         ids = self.ids[batch.rows.cpu().numpy()].tolist()
-        shown = ", ".join(map(repr, ids[:SHOWN])) + (f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else "")
-        return f"epoch {self.current_epoch + 1}: the loss of the batch of {kind} {shown} is not a number. {REMEDY}"
+        named = ", ".join(map(repr, ids))
+        return f"epoch {self.current_epoch + 1}: the loss of the batch of {kind} {named} is not a number. {REMEDY}"
 
 
 REMEDY = "Look at these rows, or take a lower lr, precision = float32, or clip_norm"
