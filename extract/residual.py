@@ -17,8 +17,6 @@ STAGES = ((128, 2), (256, 2), (512, 3), (1024, 3))
 """Channels and blocks of each stage."""
 N_GROUPS = 32
 LEAST_IN_GROUP = 2  # channels, as in the stem of the study's
-STRIDE = 2 ** (1 + len(STAGES))
-"""How many times smaller than the input the last feature map is."""
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,

@@ -63,7 +63,7 @@ def _curve(sweep: Sweep, task: str, entry: Entry, more: FeatureMatrix | None) ->
     start = 0
     for share, parts in draws:
         folds = np.arange(start, start := start + len(parts))
-        found = _estimate(scored.take(np.flatnonzero(np.isin(scored.fold, folds))), metric)
+        found = bootstrapped(scored.take(np.flatnonzero(np.isin(scored.fold, folds))), metric)
         by_share.setdefault(share, []).append((float(sizes[folds].mean()), found))
     points = {share: _mean(found) for share, found in by_share.items()}
     document = {"task": task, "blocks": entry["blocks"], "head": entry["head"], "metric": metric}
@@ -108,10 +108,6 @@ def _subset(sweep: Sweep, rows: Rows, share: float, rng: np.random.Generator) ->
     return rows[np.isin(unit, drawn[:n_units])]
 
 
-def _estimate(scored: Scored, metric: str) -> Estimate:
-    return bootstrapped(scored, metric)
-
-
 def _mean(found: Sequence[tuple[float, Estimate]]) -> tuple[float, Estimate]:
     """Mean over draws, value by value and resample by resample."""
     value = np.mean([one.value for _, one in found], axis=0)
@@ -139,7 +135,7 @@ def _beside(
     name: str, used: tuple[float, Scored], whole: Estimate, *, n_unlabelled: int, metric: str
 ) -> dict[str, Any]:
     n_used, scored = used
-    found = _estimate(scored, metric)
+    found = bootstrapped(scored, metric)
     gap = difference(found, whole, is_better_higher=METRICS[metric].is_better_higher).interval()
     verdict = "no interval" if gap["low"] is None else "helps" if gap["low"] > 0 else "does not help"
     words = f"{n_unlabelled} rows without a label, {n_used:.0f} used: {gain_words(gap, metric)}: {name} {verdict}"

@@ -137,12 +137,8 @@ def _fit(sweep: Sweep, entry: Entry, prior: Entry, predictions: Predictions) -> 
     plan = sweep.plan(entry["task"], sweep.pairs)
     [heads] = sweep.fit([plan], tuple(entry["blocks"]), entry["head"])
     clean = plan.scored(heads, sweep.columns(tuple(entry["blocks"]), plan.rows))
-    score, baseline = (_estimate(scored, entry["headline"]) for scored in (clean, predictions.of(prior)))
+    score, baseline = (bootstrapped(scored, entry["headline"]) for scored in (clean, predictions.of(prior)))
     return Fitted(entry, plan, heads, clean, score, baseline)
-
-
-def _estimate(scored: Scored, metric: str) -> Estimate:
-    return bootstrapped(scored, metric)
 
 
 def _point(fitted: Fitted, view: str, sweep: Sweep) -> dict[str, Any]:
@@ -150,7 +146,7 @@ def _point(fitted: Fitted, view: str, sweep: Sweep) -> dict[str, Any]:
         raise StoreError(f"some rows have no vector under {view}: run extract --view {view} --retry")
     metric = fitted.entry["headline"]
     scored = fitted.plan.scored(fitted.heads, sweep.columns(tuple(fitted.entry["blocks"]), fitted.plan.rows))
-    found = _estimate(scored, metric)
+    found = bootstrapped(scored, metric)
     is_better_higher = METRICS[metric].is_better_higher
     gap = difference(found, fitted.score, is_better_higher=is_better_higher).interval()
     above = difference(found, fitted.baseline, is_better_higher=is_better_higher).interval()["low"]
