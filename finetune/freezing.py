@@ -7,6 +7,7 @@ from itertools import accumulate
 
 from torch import nn
 
+from finetune.inputs import Network
 from finetune.network import MultimodalNetwork
 from finetune.settings import FinetuneSettings
 from store import InputError, did_you_mean
@@ -83,7 +84,7 @@ def freeze(network: MultimodalNetwork, kept: Collection[str], *, keeps_statistic
             module.eval()
 
 
-def batch_norms(network: nn.Module) -> list[nn.Module]:
+def batch_norms(network: Network) -> list[nn.Module]:
     """Return the batch norms of a network."""
     return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from finetune.augment import is_off
+from finetune.freezing import batch_norms
 from finetune.inputs import Batch, Network, RowDataset
 from finetune.pictures import Change
 from finetune.sampling import EpochBatches, row_weights
@@ -129,8 +130,7 @@ def least_batch(network: Network, n_rows: int, batch_size: int) -> int:
             "no training row can be used: each lacks an image or a text that the network takes, or its image cannot "
             "be read; run check"
         )
-    norms = [m for m in network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
-    if not norms:
+    if not batch_norms(network):
         return 1
     if batch_size == 1 or n_rows == 1:
         few = "batch_size = 1 gives" if batch_size == 1 else "one training row gives"

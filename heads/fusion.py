@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.head import Float, Job
-from heads.held_out import HeldOut, refit_inner
-from heads.linear import LinearHead, fit_linear
+from heads.held_out import HeldOut
+from heads.linear import LinearHead, fit_linear, inner_linear
 
 P_LEAST = 1e-6  # probability below which a block head's doubt counts no more
 
@@ -103,11 +103,6 @@ def fit_fusion(
         _fuse(job, parts, tuple(heads[i] for heads in fitted), [found[i] for found in inner])
         for i, job in enumerate(jobs)
     ]
-
-
-def inner_linear(X: NDArray[np.float32], jobs: Sequence[Job], heads: Sequence[LinearHead]) -> list[HeldOut]:
-    """Return what linear heads predict for the inner folds of their jobs."""
-    return refit_inner(fit_linear, X, jobs, [head.strength for head in heads])
 
 
 def _fuse(job: Job, parts: tuple[slice, ...], members: tuple[LinearHead, ...], inner: Sequence[HeldOut]) -> FusionHead:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from heads.bulk import Fit, Solved, solve_all, target_scale
 from heads.head import Float, Index, Job, Standardiser, row_chunks
+from heads.held_out import HeldOut, refit_inner
 
 STRENGTHS = np.logspace(-4, 4, 9)
 DEFAULT_STRENGTH = 1.0  # where no inner fold can choose
@@ -242,3 +243,8 @@ def _log_present(n_fitted: int, n_classes: int) -> float:
 def _log_sum_exp(logits: Float) -> Float:
     top = logits.max(axis=-1)
     return np.asarray(top + np.log(np.exp(logits - top[..., None]).sum(axis=-1)))
+
+
+def inner_linear(X: NDArray[np.float32], jobs: Sequence[Job], heads: Sequence[LinearHead]) -> list[HeldOut]:
+    """Return what linear heads predict for the inner folds of their jobs."""
+    return refit_inner(fit_linear, X, jobs, [head.strength for head in heads])

@@ -93,9 +93,9 @@ def _restore_linear(meta: Mapping[str, Any], arrays: Arrays) -> Head:
 
 
 def _inner_linear(X: NDArray[np.float32], jobs: Sequence[Job], heads: Sequence[Any]) -> list[HeldOut]:
-    from heads.linear import fit_linear
+    from heads.linear import inner_linear
 
-    return refit_inner(fit_linear, X, jobs, [head.strength for head in heads])
+    return inner_linear(X, jobs, heads)
 
 
 def _fit_boosted(X: NDArray[np.float32], jobs: Sequence[Job], *, seed: int) -> Sequence[Head]:
