@@ -16,7 +16,7 @@ from tests.finetune.trained import make_images
 
 ROOT = Path(__file__).resolve().parents[1]
 Make = Callable[..., Path]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]  # one node for all of them
 
 
 @pytest.fixture(scope="module")
