@@ -1,7 +1,7 @@
 """Which blocks are tried together, so that everyone sees what earns its place."""
 
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import chain, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,10 @@ MODALITIES = ("image", "text")
 def combinations(blocks: Sequence[str], *, wanted: Sequence[str] = ()) -> list[Combination]:
     """Return the block combinations to try, small ones first.
 
-    Every image block, text block and the metadata may be in or out; each image or text block that is in is
-    represented by one space, and by one of its variants (``image:bf.log``, ``image:bf.fourier``). All spaces together
-    come last.
+    Images, texts and the metadata may each be in or out. Images that are in are one space of each image block that is
+    in (of several encoders or variants, such as ``image:bf.log`` and ``image:bf.fourier``, they are alternatives), or
+    all spaces of one image block, or all image spaces; texts likewise. So five encoders of one image block beside
+    metadata make (1 + 5 + 1) x 2 - 1 = 13 combinations, and not 2 ** 6 - 1. All spaces together come last.
 
     Args:
         blocks: Names such as ``image:bf@texture``, ``text:notes@ngrams``, ``metadata``.
@@ -79,16 +80,19 @@ def base_block(name: str) -> str:
 
 
 def _enumerate(blocks: Sequence[str]) -> list[Combination]:
-    places: dict[str, list[str]] = {}
+    modalities: dict[str, dict[str, list[str]]] = {}
     for name in blocks:
+        places = modalities.setdefault(name.partition(":")[0], {})
         places.setdefault(base_block(name), []).append(name)
-    chosen = product(*([None, *spaces] for spaces in places.values()))
-    every = {tuple(sorted(name for name in choice if name is not None)) for choice in chosen} - {()}
-    return [*sorted(every - {tuple(sorted(blocks))}, key=lambda c: (len(c), c)), *_all_together(blocks)]
+    chosen = product(*(_choices(list(places.values())) for places in modalities.values()))
+    every = {tuple(sorted(chain(*choice))) for choice in chosen} - {()}
+    return sorted(every, key=lambda c: (len(c), c))
 
 
-def _all_together(blocks: Sequence[str]) -> list[Combination]:
-    return [tuple(sorted(blocks))] if blocks else []
+def _choices(places: Sequence[Sequence[str]]) -> set[Combination]:
+    """Return what may be in of one modality: at most one space of each place, all of one place, or all of all."""
+    one_each = product(*([(), *((name,) for name in spaces)] for spaces in places))
+    return {tuple(chain(*choice)) for choice in (*one_each, *((spaces,) for spaces in places), places)}
 
 
 def _fitting(text: str, blocks: Sequence[str], every: Sequence[Combination]) -> list[Combination]:
