@@ -1,9 +1,7 @@
 """The command line: it parses, calls the packages below, and prints."""
 
 import inspect
-import itertools
 import json
-import os
 import re
 import sys
 import time
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
     from extract import Drawing, Encoder, Looks, Options, SpaceReport
     from finetune import FinetuneSettings
-    from heads import Bundle, FeatureMatrix, Leaderboard, Predictions, Result, Stored, Sweep
+    from heads import Bundle, Entry, FeatureMatrix, Result, Sweep
     from store import Dataset, FeatureStore, Problem, Section, SlurmJob, Split
 
 ROWS_LEFT_OUT = 3
@@ -402,15 +400,11 @@ def make_sweep(
 ) -> "Sweep":
     """Put a dataset's stored features, its split and what shall be tried together; embed first what is `needed`."""
     from extract import Options, folder_digests
-    from heads import HEADS, Sweep, check_names, load_matrix
-    from store import draw_subset, merge_groups, open_split
+    from heads import Sweep, load_matrix, open_rows, sweep_warnings
 
-    check_names("task", what.get("tasks") or [], dataset.tasks)  # before anything is embedded
-    check_names("head", what.get("heads") or [], HEADS)
-    split = open_split(dataset, n_folds=folds, seed=what.get("seed", 0))
-    dataset = merge_groups(dataset, split.merged)
-    if subset is not None:
-        dataset = dataset.take(draw_subset(dataset, split, subset, seed=what.get("seed", 0)).tolist())
+    chosen = {name: value for name, value in what.items() if value is not None}
+    asked = {name: chosen[name] for name in ("tasks", "heads", "seed") if name in chosen}
+    dataset, split = open_rows(dataset, folds=folds, subset=subset, **asked)
     encoders = needed(dataset, split) if needed else []
     say_lost(features)
     if not features.spaces() and (dataset.images or dataset.texts):
@@ -419,11 +413,9 @@ def make_sweep(
     for name, options in encoders:
         embed(dataset, features, [name], options)
     matrix = load_matrix(dataset, features, backbones=backbones, digests=folder_digests(backbones or []))
-    for block, n_rows in matrix.without_vector().items():
-        say(f"warning: {n_rows} rows have no vector in {block}; they are left out")
-    chosen = {name: value for name, value in what.items() if value is not None}
     sweep = Sweep(dataset, matrix, split, **chosen)
-    warn_of_tuned(sweep)
+    for line in sweep_warnings(sweep):
+        say(f"warning: {line}")
     return sweep
 
 
@@ -439,46 +431,12 @@ def embed_more(sweep: "Sweep", features: "FeatureStore", source: Path, options: 
     return load_matrix_like(dataset, features, spaces=matrix.spaces, columns=matrix.columns)
 
 
-def warn_of_tuned(sweep: "Sweep") -> None:
-    """Say which features flatter cross-validated scores: their encoder has learned from the labels of these rows."""
-    for block, known in sweep.matrix.provenance.items():
-        if sweep.role == "cv" and known.get("tuned_on") == sweep.split.fingerprint:
-            say(
-                f"warning: the encoder of {block} was fine-tuned on rows that are scored here, so its scores are too "
-                "good: believe those of held-out test rows (--final), or of finetune itself"
-            )
+def fit(sweep: "Sweep", *, final: bool = False, jobs: int = 1) -> "list[Entry]":
+    """Fit and score everything with a bar on stderr."""
+    from heads import run_sweep
 
-
-def run_sweep(sweep: "Sweep", *, final: bool = False, jobs: int = 1) -> list[dict[str, Any]]:
-    """Fit and score everything, best entries also on held-out rows; results go to the leaderboard."""
-    if final:
-        sweep.held_out_pairs()  # before anything is fitted
-    board, predictions = open_runs(sweep.dataset)
-    done = itertools.count(1)
     with progress("fitting heads") as update:
-        entries = sweep.run(
-            board, predictions=predictions, on_entry=lambda _: update(next(done), sweep.n_entries), n_jobs=jobs
-        )
-    if final:
-        entries += sweep.final(entries, board, predictions=predictions)
-    return entries
-
-
-def open_runs(dataset: "Dataset") -> "tuple[Leaderboard, Predictions]":
-    """Open the leaderboard beside the dataset, and what its entries predicted."""
-    from heads import Leaderboard, Predictions
-
-    folder = dataset.folder / "runs"
-    return Leaderboard(folder / "leaderboard.jsonl"), Predictions(folder / "predictions")
-
-
-def open_results(data: Path | None) -> "Stored":
-    """Open what was computed for a dataset as it is now."""
-    from heads import Stored
-    from store import load_dataset, open_split
-
-    dataset = load_dataset(find_spec(data))
-    return Stored(dataset, open_split(dataset, keep=False), *open_runs(dataset))
+        return run_sweep(sweep, final=final, n_jobs=jobs, progress=update)
 
 
 def write_report(dataset: "Dataset", result: "Result", folder: Path) -> dict[str, Any]:
@@ -489,26 +447,6 @@ def write_report(dataset: "Dataset", result: "Result", folder: Path) -> dict[str
     document = write_errors(result, dataset, folder)
     sheet = draw_rows(folder / f"{document['task']}-{document['split']}-sheet.png", dataset, row_captions(document))
     return document | {"files": document["files"] | ({"sheet": str(sheet)} if sheet else {})}
-
-
-def evaluate(sweep: "Sweep", entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what the entries say beyond their scores: which blocks help, and what groups give away."""
-    from heads import compare_blocks, group_gap
-
-    board, predictions = open_runs(sweep.dataset)
-    return {
-        "comparisons": compare_blocks(entries, predictions),
-        "group_gap": group_gap(sweep, entries, board, predictions),
-    }
-
-
-def run_folder(dataset: "Dataset", name: str) -> Path:
-    """Return ``runs/NAME`` beside the dataset."""
-    from store import InputError
-
-    if not name or Path(name).name != name:
-        raise InputError(f"--name {name!r}: give the plain name of a folder, such as finetune")
-    return Path(os.path.relpath(dataset.folder / "runs" / name))
 
 
 def subset_store(folder: Path) -> "FeatureStore":
@@ -550,6 +488,7 @@ def run_finetune(
 ) -> dict[str, Any]:
     """Train with a bar on stderr, or a line per epoch where stderr is no terminal."""
     from finetune import Listener, Run
+    from heads import open_runs
 
     with progress("fine-tuning") as update:
         lines = {} if sys.stderr.isatty() else {"each_epoch": say}
@@ -566,26 +505,6 @@ def merge_duplicates(dataset: "Dataset", duplicates: Sequence[dict[str, Any]]) -
     split = remake_split(dataset, [(pair["a"], pair["b"]) for pair in duplicates])
     say(f"{dataset.folder / 'splits.json'}: made anew; its scores are not comparable with the old")
     return [list(family) for family in split.merged]
-
-
-def save_bundle(sweep: "Sweep", entries: list[dict[str, Any]]) -> str:
-    """Refit the best heads on all training rows, write them beside the dataset, and return the folder."""
-    from heads import fit_bundle
-
-    folder = Path(os.path.relpath(sweep.dataset.folder / "runs" / "heads"))
-    fit_bundle(sweep, entries, folder)
-    say(f"bundle: {folder}")
-    return str(folder)
-
-
-def save_chart(sweep: "Sweep", entries: list[dict[str, Any]]) -> str:
-    """Draw the scores of all tasks beside the dataset, and return the picture's path."""
-    from heads import draw_scores
-
-    chart = Path(os.path.relpath(sweep.dataset.folder / "runs" / "scores.png"))
-    draw_scores(entries, chart)
-    say(f"chart: {chart}")
-    return str(chart)
 
 
 def predict_files(
@@ -739,7 +658,7 @@ def write_job(
 def run_demo(folder: Path) -> None:
     """Run every command once on the built-in sample, and name the files it wrote."""
     from extract import Options
-    from heads import entries_report
+    from heads import entries_report, evaluate, save_bundle, save_chart
     from store import InputError, check_dataset, check_report, open_split
 
     spec = write(SAMPLE, folder)
@@ -751,10 +670,11 @@ def run_demo(folder: Path) -> None:
     except InputError as error:
         say(f"leaving efficientnet_b0 out: {error}")
     sweep = make_sweep(dataset, features)
-    entries = run_sweep(sweep)
+    entries = fit(sweep)
     show_report(entries_report(entries, evaluate(sweep, entries)))
     chart, bundle, out = save_chart(sweep, entries), save_bundle(sweep, entries), folder / "predictions.csv"
-    n_rows, _ = predict_files(Path(bundle), folder / "unlabelled", out, store_url=None, options=Options())
+    say(f"chart: {chart}\nbundle: {bundle}")
+    n_rows, _ = predict_files(bundle, folder / "unlabelled", out, store_url=None, options=Options())
     print(f"wrote {spec}, {folder / 'features.zarr'}, {chart}, {bundle}, {out} ({n_rows} rows)")
     print("next: open the chart; write a dataset.toml for your own images (README); python cli.py --help")
 
@@ -797,6 +717,7 @@ def explore(
 ) -> None:
     """Report on labels, metadata and pixels before any model, as tables and as pictures."""
     from extract import describe_images, images_report, look_at_images
+    from heads import run_folder
     from store import distribution_report, distributions, load_dataset, open_split
 
     dataset = load_dataset(find_spec(data))
@@ -860,13 +781,15 @@ def heads(
     as_json: Json = False,
 ) -> None:
     """Sweep heads over the stored features and metadata: which blocks earn their place?"""
-    from heads import entries_report
+    from heads import entries_report, evaluate, save_bundle, save_chart
 
     sweep = make_sweep(*place.open(**asdict(seen)), **asdict(tried), folds=folds)
-    entries = run_sweep(sweep, final=final, jobs=jobs)
-    document = {"entries": entries, **evaluate(sweep, entries), "chart": save_chart(sweep, entries)}
+    entries = fit(sweep, final=final, jobs=jobs)
+    document = {"entries": entries, **evaluate(sweep, entries), "chart": str(save_chart(sweep, entries))}
+    say(f"chart: {document['chart']}")
     if save:
-        document["bundle"] = save_bundle(sweep, entries)
+        document["bundle"] = str(save_bundle(sweep, entries))
+        say(f"bundle: {document['bundle']}")
     show_result(document, entries_report(entries, document), as_json=as_json)
     raise typer.Exit(ROWS_LEFT_OUT if not sweep.matrix.complete.all() else 0)
 
@@ -882,9 +805,10 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Show where the best stored result of each task errs, by class or output and row by row; nothing is fitted."""
-    from heads import Wanted, errors_report
+    from heads import Wanted, errors_report, open_results, run_folder
+    from store import load_dataset
 
-    stored = open_results(data)
+    stored = open_results(load_dataset(find_spec(data)))
     results, missing = stored.best(task or [], Wanted(backbone or [], blocks or [], head or []))
     folder = out or run_folder(stored.dataset, "report")
     reports = [write_report(stored.dataset, result, folder) for result in results]
@@ -902,9 +826,12 @@ def leaderboard(
     as_json: Json = False,
 ) -> None:
     """Rank the stored results of each task, such as the runs of a grid, beside the best; nothing is fitted."""
-    from heads import Wanted, standings, standings_report
+    from heads import Wanted, open_results, standings, standings_report
+    from store import load_dataset
 
-    rows = standings(open_results(data), task or [], Wanted(backbone or [], blocks or [], head or []))
+    rows = standings(
+        open_results(load_dataset(find_spec(data))), task or [], Wanted(backbone or [], blocks or [], head or [])
+    )
     show_result({"entries": rows}, standings_report(rows), as_json=as_json)
 
 
@@ -920,7 +847,7 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Look for leaks and wrong labels: duplicates across folds and groups, and labels that models doubt."""
-    from heads import audit_labels, audit_leaks, audit_report, folded
+    from heads import audit_labels, audit_leaks, audit_report, folded, open_runs
 
     dataset, features = place.open()
     what = asdict(Tried(task, backbone, blocks, ["linear"], seed))
@@ -930,7 +857,7 @@ def audit(
         document["merged"] = merge_duplicates(dataset, document["duplicates"])
         sweep = make_sweep(dataset, features, **what)
     sweep = folded(sweep)
-    document["labels"] = audit_labels(sweep, run_sweep(sweep), open_runs(sweep.dataset)[1])
+    document["labels"] = audit_labels(sweep, fit(sweep), open_runs(sweep.dataset)[1])
     show_result(document, audit_report(document), as_json=as_json)
 
 
@@ -953,7 +880,7 @@ def curve(
     dataset, features = place.open()
     sweep = make_sweep(dataset, features, **asdict(tried) | {"heads": tried.heads or ["linear"]})
     more = None if unlabelled is None else embed_more(sweep, features, unlabelled, Options(weights, device=device))
-    curves = learning_curves(sweep, run_sweep(sweep), more=more)
+    curves = learning_curves(sweep, fit(sweep), more=more)
     show_result({"curves": curves}, curve_report(curves), as_json=as_json)
     raise typer.Exit(ROWS_LEFT_OUT if more is not None and not more.complete.all() else 0)
 
@@ -972,7 +899,7 @@ def transfer(
     as_json: Json = False,
 ) -> None:
     """Score on what was never seen: another instrument, another specimen."""
-    from heads import held_out_groups, held_out_values, transfer_report
+    from heads import held_out_groups, held_out_values, open_runs, transfer_report
     from heads import transfer as score_transfer
 
     sweep = make_sweep(*place.open(), **asdict(tried) | {"heads": tried.heads or ["linear"]})
@@ -997,7 +924,7 @@ def robustness(
 ) -> None:
     """Fitted on clean images, scored on disturbed ones: noise, blur, gamma, compression."""
     from extract import Options, encoders_like
-    from heads import check_plain, disturbed, draw_robustness, robustness_report
+    from heads import check_plain, disturbed, draw_robustness, open_runs, robustness_report
     from heads import robustness as score_robustness
     from store import perturbation_views, with_variants
 
@@ -1008,7 +935,7 @@ def robustness(
     variants = with_variants(dataset, views=views)
     options = Options(weights, device=device)
     embed_with(encoders_like(variants, sweep.matrix.spaces, sweep.matrix.provenance, options), variants, features)
-    entries = run_sweep(sweep)
+    entries = fit(sweep)
     found = score_robustness(sweep, entries, open_runs(sweep.dataset)[1], disturbed(sweep, features, views))
     chart = dataset.folder / "runs" / "robustness.png"
     draw_robustness(found, chart)
@@ -1031,7 +958,7 @@ def conversions(
 ) -> None:
     """Every conversion of 16 bits to 8 with every stored encoder: which serves best, and is it more than chance?"""
     from extract import Options, deep_blocks, encoders_like
-    from heads import chosen_conversions, compare_conversions, conversions_report, each_alone, mean_ranks
+    from heads import chosen_conversions, compare_conversions, conversions_report, each_alone, mean_ranks, open_runs
     from store import with_variants
 
     dataset, features = place.open()
@@ -1042,7 +969,7 @@ def conversions(
     encoders = encoders_like(variants, spaces, matrix.provenance, Options(weights, device=device))
     embed_with(encoders, variants, features)
     sweep = each_alone(make_sweep(variants, features, **tried), encoders)
-    rows = compare_conversions(run_sweep(sweep), open_runs(sweep.dataset)[1], dataset=dataset, variants=variants)
+    rows = compare_conversions(fit(sweep), open_runs(sweep.dataset)[1], dataset=dataset, variants=variants)
     ranks = mean_ranks(rows)
     show_result({"conversions": rows, "ranks": ranks}, conversions_report(rows, ranks), as_json=as_json)
 
@@ -1265,6 +1192,7 @@ def finetune(
 ) -> None:
     """Train the whole network, and say whether that was worth it beside the heads."""
     from finetune import choose_settings, finetune_report
+    from heads import run_folder
 
     dataset, features = place.open()
     settings, notes = choose_settings(dataset, device=device, **asdict(changed))

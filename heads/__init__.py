@@ -40,6 +40,17 @@ from heads.report import (
     transfer_report,
 )
 from heads.robustness import check_plain, disturbed, robustness
+from heads.runs import (
+    evaluate,
+    open_results,
+    open_rows,
+    open_runs,
+    run_folder,
+    run_sweep,
+    save_bundle,
+    save_chart,
+    sweep_warnings,
+)
 from heads.standings import standings
 from heads.stored import Result, Stored, Wanted
 from heads.sweep import Sweep, check_names
@@ -91,6 +102,7 @@ __all__ = [
     "each_alone",
     "entries_report",
     "errors_report",
+    "evaluate",
     "features_matrix",
     "fit_bundle",
     "folded",
@@ -111,15 +123,23 @@ __all__ = [
     "prediction_words",
     "predictions_report",
     "outputs_report",
+    "open_results",
+    "open_rows",
+    "open_runs",
     "ranked",
     "read_document",
     "rebuild_bundle",
     "robustness",
     "robustness_report",
     "row_captions",
+    "run_folder",
+    "run_sweep",
+    "save_bundle",
+    "save_chart",
     "standardise",
     "standings",
     "standings_report",
+    "sweep_warnings",
     "table",
     "target_scale",
     "transfer",

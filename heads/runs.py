@@ -1,0 +1,127 @@
+"""What stands in ``runs/`` beside a dataset: sweeps begin with it and write into it."""
+
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from heads.chart import draw_scores
+from heads.comparison import compare_blocks
+from heads.gap import group_gap
+from heads.leaderboard import Entry, Leaderboard
+from heads.predictions import Predictions
+from heads.refit import fit_bundle
+from heads.registry import HEADS
+from heads.stored import Stored
+from heads.sweep import Sweep, check_names
+from store import Dataset, InputError, Progress, Split, draw_subset, merge_groups, open_split
+
+
+def open_runs(dataset: Dataset) -> tuple[Leaderboard, Predictions]:
+    """Open the leaderboard beside the dataset, and what its entries predicted."""
+    folder = dataset.folder / "runs"
+    return Leaderboard(folder / "leaderboard.jsonl"), Predictions(folder / "predictions")
+
+
+def open_results(dataset: Dataset) -> Stored:
+    """Open what was computed for a dataset as it is now; a split is not written."""
+    return Stored(dataset, open_split(dataset, keep=False), *open_runs(dataset))
+
+
+def run_folder(dataset: Dataset, name: str) -> Path:
+    """Return ``runs/NAME`` beside the dataset, as seen from the working folder.
+
+    Raises:
+        InputError: It is no plain name.
+    """
+    if not name or Path(name).name != name:
+        raise InputError(f"--name {name!r}: give the plain name of a folder, such as finetune")
+    return Path(os.path.relpath(dataset.folder / "runs" / name))
+
+
+def open_rows(
+    dataset: Dataset,
+    *,
+    tasks: Sequence[str] = (),
+    heads: Sequence[str] = (),
+    folds: int | None = None,
+    subset: int | None = None,
+    seed: int = 0,
+) -> tuple[Dataset, Split]:
+    """Return the rows to try something on, duplicates merged, and their split; nothing is embedded for it yet.
+
+    Args:
+        dataset: Its split is opened, or made.
+        tasks: Names that have to be there.
+        heads: Names that have to be there.
+        folds: Of a new split.
+        subset: Draw this many rows.
+        seed: Of a new split, and of the draw.
+
+    Raises:
+        InputError: There is no such task or head; as `open_split` and `draw_subset`.
+    """
+    check_names("task", tasks, dataset.tasks)
+    check_names("head", heads, HEADS)
+    split = open_split(dataset, n_folds=folds, seed=seed)
+    dataset = merge_groups(dataset, split.merged)
+    if subset is not None:
+        dataset = dataset.take(draw_subset(dataset, split, subset, seed=seed).tolist())
+    return dataset, split
+
+
+def sweep_warnings(sweep: Sweep) -> list[str]:
+    """Say which rows are left out, and which features flatter cross-validated scores."""
+    lacking = sweep.matrix.without_vector().items()
+    tuned = [
+        f"the encoder of {block} was fine-tuned on rows that are scored here, so its scores are too good: believe "
+        "those of held-out test rows (--final), or of finetune itself"
+        for block, known in sweep.matrix.provenance.items()
+        if sweep.role == "cv" and known.get("tuned_on") == sweep.split.fingerprint
+    ]
+    return [f"{n_rows} rows have no vector in {block}; they are left out" for block, n_rows in lacking] + tuned
+
+
+def run_sweep(sweep: Sweep, *, final: bool = False, n_jobs: int = 1, progress: Progress | None = None) -> list[Entry]:
+    """Fit and score everything, best entries also on held-out rows; results go to the leaderboard.
+
+    Args:
+        sweep: Beside whose dataset they are kept.
+        final: Score held-out rows too, once.
+        n_jobs: Processes that fit at the same time.
+        progress: Called after each entry.
+
+    Raises:
+        InputError: `final`, and no row is held out: before anything is fitted.
+    """
+    if final:
+        sweep.held_out_pairs()
+    leaderboard, predictions = open_runs(sweep.dataset)
+    done = itertools.count(1)
+    tell = None if progress is None else lambda _: progress(next(done), sweep.n_entries)
+    entries = sweep.run(leaderboard, predictions=predictions, on_entry=tell, n_jobs=n_jobs)
+    return entries + (sweep.final(entries, leaderboard, predictions=predictions) if final else [])
+
+
+def evaluate(sweep: Sweep, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return what the entries say beyond their scores: which blocks help, and what groups give away."""
+    leaderboard, predictions = open_runs(sweep.dataset)
+    return {
+        "comparisons": compare_blocks(entries, predictions),
+        "group_gap": group_gap(sweep, entries, leaderboard, predictions),
+    }
+
+
+def save_bundle(sweep: Sweep, entries: Sequence[Entry]) -> Path:
+    """Refit the best heads on all training rows, write them beside the dataset, and return the folder."""
+    folder = run_folder(sweep.dataset, "heads")
+    fit_bundle(sweep, entries, folder)
+    return folder
+
+
+def save_chart(sweep: Sweep, entries: Sequence[Entry]) -> Path:
+    """Draw the scores of all tasks beside the dataset, and return the picture's path."""
+    chart = run_folder(sweep.dataset, "scores.png")
+    draw_scores(entries, chart)
+    return chart

@@ -1,0 +1,69 @@
+"""What is run beside a dataset: checked before anything is fitted, kept in ``runs/``."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from heads import Sweep, open_rows, open_runs, run_folder, run_sweep, sweep_warnings
+from store import InputError, Split, make_split
+from tests.heads.made import classes, dataset, matrix, planted
+
+
+def sweep_of(folder: Path, **changed: object) -> Sweep:
+    X, y, _ = planted(n=30, d=4, n_classes=2)
+    data = dataset(classes(y), n=30, folder=folder)
+    return replace(Sweep(data, matrix(data, image_at_texture=X), make_split(data), heads=["linear"]), **changed)
+
+
+def test_a_sweep_is_kept_beside_its_dataset_and_told_of_entry_by_entry(tmp_path: Path) -> None:
+    heard: list[tuple[int, int]] = []
+    sweep = sweep_of(tmp_path)
+    entries = run_sweep(sweep, progress=lambda done, total: heard.append((done, total)))
+    board, predictions = open_runs(sweep.dataset)
+    assert heard == [(1, 2), (2, 2)] and [entry["head"] for entry in entries] == ["prior", "linear"]
+    assert board.known().keys() == {entry["identity"] for entry in entries}
+    assert all(len(predictions.of(entry).y) == 30 for entry in entries)
+
+
+def test_final_without_held_out_rows_fits_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no row is held out"):
+        run_sweep(sweep_of(tmp_path), final=True)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_mistyped_name_leaves_no_split_behind(tmp_path: Path) -> None:
+    data = sweep_of(tmp_path).dataset
+    for asked, words in (
+        ({"tasks": ["knid"]}, "Did you mean 'kind'"),
+        ({"heads": ["linaer"]}, "Did you mean 'linear'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            open_rows(data, **asked)
+    assert not (tmp_path / "splits.json").exists()
+    some, split = open_rows(data, subset=12, seed=1)
+    assert some.n_rows == 12 and len(split.roles) == 30 and (tmp_path / "splits.json").exists()
+
+
+def test_rows_without_a_vector_and_an_encoder_that_knows_the_labels_are_named(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path)
+    assert sweep_warnings(sweep) == []
+    X = sweep.matrix.X.copy()
+    X[:3] = float("nan")
+    known = {"image@texture": {"tuned_on": sweep.split.fingerprint}}
+    flawed = replace(sweep, matrix=replace(sweep.matrix, X=X, provenance=known))
+    lacking, flattered = sweep_warnings(flawed)
+    assert lacking == "3 rows have no vector in image@texture; they are left out"
+    assert flattered.startswith("the encoder of image@texture was fine-tuned on rows that are scored here")
+    roles = {row: "val" if i % 5 == 0 else "train" for i, row in enumerate(sweep.dataset.ids.tolist())}
+    given = replace(flawed, split=Split.of(roles, seed=0, n_folds=0))
+    assert sweep_warnings(given) == [lacking]  # tuned on train alone
+
+
+def test_a_run_has_a_plain_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = sweep_of(tmp_path).dataset
+    assert run_folder(data, "mine") == Path("runs/mine")
+    for name in ("", "a/b", "../x"):
+        with pytest.raises(InputError, match="give the plain name of a folder"):
+            run_folder(data, name)
