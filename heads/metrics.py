@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.head import Float
+from heads.ranking import Ranking, area, average_precision, rank
+from heads.ratio import mean_of_defined, ratio
 
 Kind = Literal["classification", "regression"]
 Interval = dict[str, float | None]
@@ -20,7 +22,7 @@ N_RESAMPLES = 1000
 COVERAGE_PERCENT = (2.5, 97.5)
 P_MIN = float(np.finfo(np.float32).eps)  # a probability of 0 costs as much as float32 can tell from 0
 N_ECE_BINS = 15
-CELLS_AT_ONCE = 2_000_000  # resamples x rows held in memory at a time
+CELLS_AT_ONCE = 500_000  # resamples x rows held in memory at a time
 
 
 @dataclass(frozen=True)
@@ -141,21 +143,9 @@ def _or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def ratio(above: Float, below: Float) -> Float:
-    """Return above / below, NaN where below is 0 or not a number."""
-    out: Float = np.full(np.broadcast(above, below).shape, np.nan)
-    return np.divide(above, below, out=out, where=below > 0)
-
-
 def _mean(counts: Float, values: Float) -> Float:
     total = counts.sum(axis=1)
     return ratio(counts @ values, total if values.ndim == 1 else total[:, None])
-
-
-def mean_of_defined(values: Float) -> Float:
-    """Return the mean over the last axis of what is a number."""
-    defined = np.isfinite(values)
-    return ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1).astype(np.float64))
 
 
 def _one_hot(labels: NDArray[np.int64], n_classes: int) -> Float:
@@ -188,29 +178,19 @@ def _log_loss(scored: Scored, counts: Float) -> Float:
 
 
 def _roc_auc(scored: Scored, counts: Float) -> Float:
+    return _one_against_rest(area, scored, counts)
+
+
+def _pr_auc(scored: Scored, counts: Float) -> Float:
+    return _one_against_rest(average_precision, scored, counts)
+
+
+def _one_against_rest(measure: Callable[[Ranking], Float], scored: Scored, counts: Float) -> Float:
+    """Return the measure of the second of two classes, or its mean over more."""
     n_classes = scored.predicted.shape[1]
-    one_against_rest = range(1, 2) if n_classes == 2 else range(n_classes)
-    areas = [_area(scored.predicted[:, c], scored.y == c, scored.fold, counts) for c in one_against_rest]
-    return mean_of_defined(np.stack(areas, axis=1))
-
-
-def _area(score: Float, positive: NDArray[np.bool_], fold: NDArray[np.int64], counts: Float) -> Float:
-    """Return the share of (positive, negative) pairs in the right order; ties count half.
-
-    Only pairs of one fold are compared: across folds the models differ, and a pooled area of a model that sees
-    nothing falls below one half (Forman and Scholz 2010, 10.1145/1882471.1882479).
-    """
-    order = np.lexsort((score, fold))
-    score, fold, weights = score[order], fold[order], counts[:, order]
-    new_fold = np.r_[True, fold[1:] != fold[:-1]]
-    ties = np.flatnonzero(new_fold | np.r_[True, score[1:] != score[:-1]])
-    up = np.add.reduceat(weights * positive[order], ties, axis=1)
-    down = np.add.reduceat(weights * ~positive[order], ties, axis=1)
-    starts = np.flatnonzero(new_fold[ties])
-    below = np.cumsum(down, axis=1) - down
-    below -= below[:, np.repeat(starts, np.diff(np.r_[starts, len(ties)]))]
-    pairs = np.add.reduceat(up, starts, axis=1) * np.add.reduceat(down, starts, axis=1)
-    return ratio((up * (below + down / 2)).sum(axis=1), pairs.sum(axis=1))
+    classes = range(1, 2) if n_classes == 2 else range(n_classes)
+    rankings = (rank(scored.predicted[:, c], scored.y == c, scored.fold, counts) for c in classes)
+    return mean_of_defined(np.stack([measure(ranking) for ranking in rankings], axis=1))
 
 
 def _brier(scored: Scored, counts: Float) -> Float:
@@ -268,6 +248,7 @@ METRICS: Mapping[str, Metric] = {
     "macro_f1": Metric("classification", True, _macro_f1),
     "log_loss": Metric("classification", False, _log_loss),
     "roc_auc": Metric("classification", True, _roc_auc),
+    "pr_auc": Metric("classification", True, _pr_auc),
     "brier": Metric("classification", False, _brier),
     "ece": Metric("classification", False, _ece),
     "mae": Metric("regression", False, _mae),

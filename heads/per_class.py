@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.head import Float
-from heads.metrics import Estimate, Scored, mean_of_defined, ratio, resamples, true_and_predicted
+from heads.metrics import Estimate, Scored, resamples, true_and_predicted
+from heads.ratio import mean_of_defined, ratio
 
 RATES = ("precision", "recall", "f1")
 

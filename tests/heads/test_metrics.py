@@ -36,6 +36,11 @@ REFERENCE = {
     "roc_auc": lambda y, p: (
         reference.roc_auc_score(y, p[:, 1]) if p.shape[1] == 2 else reference.roc_auc_score(y, p, multi_class="ovr")
     ),
+    "pr_auc": lambda y, p: (
+        reference.average_precision_score(y, p[:, 1])
+        if p.shape[1] == 2
+        else reference.average_precision_score(y, p, average="macro")
+    ),
     "brier": lambda y, p: reference.brier_score_loss(y, p, scale_by_half=False, labels=range(p.shape[1])),
     "ece": lambda y, p: written_out_ece(y, p),
     "mae": lambda y, p: reference.mean_absolute_error(y, p, multioutput=[0.25, 0.75]),
@@ -53,6 +58,7 @@ def test_design_names_are_the_registry():
         "macro_f1",
         "log_loss",
         "roc_auc",
+        "pr_auc",
         "brier",
         "ece",
     ]
@@ -97,6 +103,21 @@ def test_auc_pools_pairs_of_folds():
     assert estimate(scored, seed=0)["roc_auc"].value[0] == pytest.approx(np.average(areas, weights=pairs))
 
 
+def test_average_precision_of_folds_is_the_mean_over_their_positives():
+    scored = classified(2, n_folds=3)
+    p, y, fold = scored.predicted[:, 1], scored.y, scored.fold
+    positives = [(y[fold == f] == 1).sum() for f in range(3)]
+    means = [reference.average_precision_score(y[fold == f], p[fold == f]) for f in range(3)]
+    assert estimate(scored, seed=0)["pr_auc"].value[0] == pytest.approx(np.average(means, weights=positives))
+    assert len(set(positives)) > 1 and len(set(np.round(means, 6))) == 3
+
+
+def test_average_precision_of_a_model_that_sees_nothing_is_the_share_of_the_class():
+    y = np.tile([0, 1, 0, 0], 6)
+    scored = Scored("classification", y, np.full((24, 2), 0.5), np.zeros(24, int), np.arange(24), np.ones(1))
+    assert estimate(scored, seed=0)["pr_auc"].value[0] == 0.25
+
+
 def test_class_absent_from_the_scored_rows_is_left_out():
     scored = classified(4)
     keep = scored.y != 2
@@ -106,6 +127,8 @@ def test_class_absent_from_the_scored_rows_is_left_out():
     found = estimate(part, seed=0)
     areas = [reference.roc_auc_score(part.y == c, part.predicted[:, c]) for c in (0, 1, 3)]
     assert found["roc_auc"].value[0] == pytest.approx(np.mean(areas))
+    precisions = [reference.average_precision_score(part.y == c, part.predicted[:, c]) for c in (0, 1, 3)]
+    assert found["pr_auc"].value[0] == pytest.approx(np.mean(precisions))
     recalls = [(part.predicted[part.y == c].argmax(1) == c).mean() for c in (0, 1, 3)]
     assert found["balanced_accuracy"].value[0] == pytest.approx(np.mean(recalls))
 
@@ -115,7 +138,9 @@ def test_undefined_is_none_not_nan():
     scored = Scored(
         "classification", np.zeros(n, int), np.full((n, 2), 0.5), np.zeros(n, int), np.arange(n), np.ones(1)
     )
-    assert estimate(scored, seed=0)["roc_auc"].interval() == {"value": None, "low": None, "high": None}
+    found = estimate(scored, seed=0)
+    for name in ("roc_auc", "pr_auc"):
+        assert found[name].interval() == {"value": None, "low": None, "high": None}
 
 
 def test_one_group_has_no_interval():
