@@ -625,14 +625,36 @@ def parse_words(command: str, words: Sequence[str]) -> dict[str, Any]:
 
 
 def check_words(command: str, words: Sequence[str], dataset: "Dataset") -> None:
-    """Refuse words that a job would refuse: options, and settings of fine-tuning."""
-    given = parse_words(command, words)
+    """Refuse words that a job would refuse: options, names, how images are seen, settings of fine-tuning."""
+    given = {name: value for name, value in parse_words(command, words).items() if value is not None}
     if command == "finetune":
-        from finetune import choose_parts, choose_settings
+        from finetune import check_choice, choose_settings
 
-        changed = {name: given[name] for name in inspect.signature(Changed).parameters}
-        settings, _ = choose_settings(dataset, device="cpu", **changed)
-        choose_parts(dataset, settings)
+        settings, _ = choose_settings(dataset, device="cpu", **fields_of(Changed, given))
+        check_choice(dataset, settings, given.get("task", ()))
+    else:
+        check_blocks(command, given, dataset)
+
+
+def check_blocks(command: str, given: Mapping[str, Any], dataset: "Dataset") -> None:
+    """Refuse variants, shards, heads and backbones that `extract` or `heads` would refuse; nothing is loaded."""
+    from extract import Shard, fitting_blocks
+    from heads import HEADS, check_names
+    from store import FeatureStore, with_variants
+
+    with_variants(dataset, **fields_of(Seen, given))
+    if "shard" in given:
+        Shard.parse(given["shard"])
+    check_names("head", given.get("heads", ()), HEADS)
+    names = given.get("backbone", given.get("backbones", ()))
+    spaces = FeatureStore(given.get("store", dataset.folder / "features.zarr")).spaces() if command == "heads" else []
+    for name in {*names} - {space.encoder for space in spaces}:
+        fitting_blocks(name, dataset)
+
+
+def fields_of(group: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a command's words a dataclass of options holds."""
+    return {name: given[name] for name in inspect.signature(group).parameters if name in given}
 
 
 def write_job(

@@ -114,6 +114,19 @@ def modality_of(name: str) -> Modality:
     )
 
 
+def fitting_blocks(name: str, dataset: Dataset) -> tuple[Modality, Mapping[str, Block]]:
+    """Return what an encoder's name means, and the blocks of a dataset that it is for; nothing is loaded.
+
+    Raises:
+        InputError: Nobody knows the name, or the dataset has no such block.
+    """
+    modality = modality_of(name)
+    blocks = dataset.images if modality == "image" else dataset.texts
+    if not blocks:
+        raise InputError(f"backbone '{name}' takes {modality}s, but the dataset has no [{modality}s.…] block")
+    return modality, blocks
+
+
 def make_encoder(name: str, block: Block, options: Options | None = None) -> Encoder:
     """Return the encoder called `name` for one block.
 
@@ -147,10 +160,7 @@ def make_encoders(
     encoders: dict[str, list[Encoder]] = {}
     warnings: list[str] = []
     for name in dict.fromkeys(names):
-        modality = modality_of(name)
-        blocks = dataset.images if modality == "image" else dataset.texts
-        if not blocks:
-            raise InputError(f"backbone '{name}' takes {modality}s, but the dataset has no [{modality}s.…] block")
+        modality, blocks = fitting_blocks(name, dataset)
         loaded = None if name in ENCODERS else _load(name, modality, options, warnings)
         takes_any = any(_takes(loaded, block) for block in blocks.values())
         for block in blocks.values():

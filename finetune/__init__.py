@@ -1,13 +1,12 @@
 """End-to-end training: gives back feature spaces and a model bundle."""
 
 from finetune.bundle import FinetunedBundle, load_bundle, save_bundle
-from finetune.choice import choose_parts
 from finetune.explain import explain_files, explain_report
 from finetune.export import export_onnx
 from finetune.listener import Listener
 from finetune.options import choose_settings
 from finetune.predict import predict_source
-from finetune.preflight import Ready, check_run
+from finetune.preflight import Ready, check_choice, check_run
 from finetune.report import finetune_report
 from finetune.run import Run
 from finetune.settings import FinetuneSettings
@@ -18,8 +17,8 @@ __all__ = [
     "Listener",
     "Ready",
     "Run",
+    "check_choice",
     "check_run",
-    "choose_parts",
     "choose_settings",
     "explain_files",
     "explain_report",

@@ -19,7 +19,7 @@ from extract import (
     vector_length,
 )
 from finetune.blueprint import BranchPlan
-from finetune.choice import Part
+from finetune.choice import Part, choose_parts
 from finetune.settings import BranchSettings, FinetuneSettings
 from store import Dataset, InputError
 
@@ -63,6 +63,13 @@ def load_branches(
         elif found := _load_or_do_without(part, settings, notes, seed=seed, is_sample=dataset.spec.sample is not None):
             loaded[part.name] = found
     return list(loaded.values()), list(dict.fromkeys(notes))
+
+
+def check_encoders(dataset: Dataset, settings: FinetuneSettings) -> None:
+    """Raise an `InputError` for a branch whose encoder nobody knows or cannot be trained on it; nothing is loaded."""
+    for part in choose_parts(dataset, settings):
+        if part.kind != "metadata":
+            _check_encoder(part, str(_chosen(part, settings).encoder))
 
 
 def build_encoder(plan: BranchPlan) -> nn.Module:
@@ -128,14 +135,17 @@ def _load_or_do_without(
 
 
 def _load(part: Part, chosen: BranchSettings, settings: FinetuneSettings, *, seed: int) -> Loaded:
-    name = str(chosen.encoder)
+    _check_encoder(part, str(chosen.encoder))
+    load = _load_text if part.kind == "text" else _load_image
+    return load(part, chosen, input_px=settings.input_px, seed=seed)
+
+
+def _check_encoder(part: Part, name: str) -> None:
     modality = "text" if part.kind == "text" else "image"
     if modality_of(name) != modality:
         raise InputError(f"[finetune]: {name!r} does not take {modality}s, but branch {part.name!r} has {modality}s")
     if name in ENCODERS:
         raise InputError(f"[finetune]: {name!r} has no weights to train; choose another encoder for {part.name!r}")
-    load = _load_text if modality == "text" else _load_image
-    return load(part, chosen, input_px=settings.input_px, seed=seed)
 
 
 def _load_image(part: Part, chosen: BranchSettings, *, input_px: int | None, seed: int) -> Loaded:

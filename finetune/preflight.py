@@ -10,7 +10,7 @@ from extract import Device
 from finetune.checkpoint import ABOUT, CHECKPOINTS, LAST, about_fit, check_about, read_checkpoint
 from finetune.device import choose_precision
 from finetune.division import Fit, plan_fits, with_tasks
-from finetune.encoders import FROM_SCRATCH
+from finetune.encoders import FROM_SCRATCH, check_encoders
 from finetune.from_heads import check_init
 from finetune.loaders import check_mixing, least_batch
 from finetune.loss import TaskLosses
@@ -35,6 +35,21 @@ class Ready:
 
     encoders: list[tuple[str, str]]
     notes: list[str]
+
+
+def check_choice(dataset: Dataset, settings: FinetuneSettings, tasks: Sequence[str] = ()) -> None:
+    """Raise for names of blocks, encoders and tasks that are not there: what can be known where nothing is loaded.
+
+    Args:
+        dataset: What a run elsewhere will be trained on.
+        settings: All that is chosen.
+        tasks: Names; all by default.
+
+    Raises:
+        InputError: With the nearest name.
+    """
+    check_encoders(dataset, settings)
+    check_task_names(settings, with_tasks(dataset, tasks).tasks)
 
 
 def check_run(

@@ -41,15 +41,10 @@ def draw_scores(entries: Iterable[Entry], path: Path) -> None:
     names = list(dict.fromkeys(tuple(entry["blocks"]) for found in bars.values() for entry in found))
     names.sort(key=lambda blocks: (len(blocks), blocks))
     colours = {blocks: COLOURS[i % len(COLOURS)] for i, blocks in enumerate(names[1:])} | {(): GREY}
-    n_columns = min(PANELS_PER_ROW, len(bars))
-    n_lines = -(-len(bars) // n_columns)
     height = max(_places(found)[-1] for found in bars.values())
-    figure = make_figure((4.6 * n_columns, n_lines * (1.2 + 0.42 * height)))
-    panels = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
-    for axes, (task, found) in zip(panels, bars.items(), strict=False):
+    figure, panels = make_panels(len(bars), (4.6, 1.0 + 0.42 * height))
+    for axes, (task, found) in zip(panels, bars.items(), strict=True):
         _draw(axes, task, found, colours)
-    for axes in panels[len(bars) :]:
-        axes.set_axis_off()
     figure.suptitle("Scores with 95 % intervals; dashed: without features", fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
@@ -112,14 +107,9 @@ def draw_scatter(report: Mapping[str, Any], rows: "DataFrame", path: Path) -> No
         path: A PNG file.
     """
     outputs = report["outputs"]
-    n_columns = min(PANELS_PER_ROW, len(outputs))
-    n_lines = -(-len(outputs) // n_columns)
-    figure = make_figure((3.4 * n_columns, 3.4 * n_lines + 0.3))
-    panels = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
-    for axes, output in zip(panels, outputs, strict=False):
+    figure, panels = make_panels(len(outputs), (3.4, 3.4))
+    for axes, output in zip(panels, outputs, strict=True):
         _draw_points(axes, output, rows[rows["output"] == output["output"]])
-    for axes in panels[len(outputs) :]:
-        axes.set_axis_off()
     figure.suptitle(_scored_on(report), fontsize=10)
     figure.savefig(path)
 
@@ -176,6 +166,17 @@ def _draw_strengths(axes: "Axes", kind: str, found: Sequence[Mapping[str, Any]],
 def _numbers(scores: Sequence[Mapping[str, float | None]], name: str) -> list[float]:
     """Return the values or one end of the intervals, NaN where there is none."""
     return [float("nan") if (value := score[name]) is None else value for score in scores]
+
+
+def make_panels(n: int, size_inches: tuple[float, float]) -> "tuple[Figure, list[Axes]]":
+    """Return a figure with n panels of this size in rows of three, and room for a title; needs no display."""
+    n_columns = min(PANELS_PER_ROW, n)
+    n_lines = -(-n // n_columns)
+    figure = make_figure((size_inches[0] * n_columns, size_inches[1] * n_lines + 0.3))
+    places = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
+    for axes in places[n:]:
+        axes.set_axis_off()
+    return figure, list(places[:n])
 
 
 def make_figure(size_inches: tuple[float, float]) -> "Figure":

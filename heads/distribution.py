@@ -5,13 +5,13 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heads.chart import COLOURS, PANELS_PER_ROW, make_figure
+from heads.chart import COLOURS, make_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MAX_CLASSES = 12  # in one panel, the most frequent ones
+PANEL_INCHES = 4.2
 INCHES_PER_CLASS = 0.3
 LEAST_SHARE = 1e-4  # of pixels; a dark ground leaves little to what is looked at
 
@@ -33,8 +33,8 @@ def draw_distributions(found: Mapping[str, Any], path: Path) -> bool:
         return False
     parts = list(dict.fromkeys(map(_part, found["parts"])))
     n_classes = max(min(MAX_CLASSES, len(task.get("classes", ()))) for task, _ in panels)
-    figure, grid = _grid(len(panels), height=max(2.2, 0.9 + INCHES_PER_CLASS * n_classes))
-    for axes, (task, column) in zip(grid, panels, strict=False):
+    figure, grid = make_panels(len(panels), (PANEL_INCHES, max(2.2, 0.9 + INCHES_PER_CLASS * n_classes)))
+    for axes, (task, column) in zip(grid, panels, strict=True):
         if column is None:
             _draw_classes(axes, task, parts)
         else:
@@ -62,24 +62,13 @@ def draw_intensity(images: Sequence[Mapping[str, Any]], path: Path) -> bool:
     if not tasks:
         return False
     panels = [(one, task) for one in images for task in tasks]
-    figure, grid = _grid(len(panels), height=2.6)
-    for axes, (one, task) in zip(grid, panels, strict=False):
+    figure, grid = make_panels(len(panels), (PANEL_INCHES, 2.6))
+    for axes, (one, task) in zip(grid, panels, strict=True):
         rows = [row for row in one["intensity"] if row["task"] == task]
         _draw_intensity(axes, f"{one['block']}: {task}", one["edges"], rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return True
-
-
-def _grid(n_panels: int, *, height: float) -> "tuple[Figure, Sequence[Axes]]":
-    """Return a figure with so many panels, each so many inches high."""
-    n_columns = min(PANELS_PER_ROW, n_panels)
-    n_lines = -(-n_panels // n_columns)
-    figure = make_figure((4.2 * n_columns, n_lines * height + 0.3))
-    grid = list(figure.subplots(n_lines, n_columns, squeeze=False).ravel())
-    for axes in grid[n_panels:]:
-        axes.set_axis_off()
-    return figure, grid
 
 
 def _part(name: str) -> str:

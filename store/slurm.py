@@ -14,6 +14,9 @@ from store.errors import InputError
 
 SIGNAL_SECONDS = 90  # before the time limit; Lightning saves a checkpoint and requeues the job when it gets USR1
 
+TIME = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}|infinite|unlimited", re.IGNORECASE)  # sbatch(1), --time
+MEMORY = re.compile(r"\d+[KMGT]?B?", re.IGNORECASE)  # sbatch(1), --mem
+
 SlurmCommand = Literal["extract", "heads", "finetune"]
 
 
@@ -59,8 +62,9 @@ def batch_script(job: SlurmJob, program: Sequence[str], parts: Sequence[Sequence
         parts: For an array, the words that each of its n jobs adds; the first is index 1.
 
     Raises:
-        InputError: An extra option is none.
+        InputError: A time or memory that sbatch would not read, or an extra option that is none.
     """
+    _check(job)
     directives = _directives(job, len(parts))
     if broken := [line for line in directives if "\n" in line or not line.startswith("--")]:
         raise InputError(f"{broken[0]!r} is no option of sbatch: expected one line such as --account=x")
@@ -136,6 +140,15 @@ def submit_script(path: Path) -> str:
     if done.returncode:
         raise InputError(f"sbatch refused {path}: {' '.join(done.stderr.split())}. Correct the options and run again")
     return done.stdout.strip().partition(";")[0]  # on a federated cluster its name follows
+
+
+def _check(job: SlurmJob) -> None:
+    for name, value, known, expected in (
+        ("time", job.time, TIME, "minutes, hours:minutes:seconds or days-hours, such as 90, 02:00:00 or 1-12"),
+        ("memory", job.memory, MEMORY, "a whole number with K, M, G or T, such as 16G"),
+    ):
+        if value is not None and not known.fullmatch(value):
+            raise InputError(f"--{name} {value!r} is no {name} that SLURM reads: expected {expected}")
 
 
 def _directives(job: SlurmJob, n_parts: int) -> list[str]:

@@ -580,6 +580,13 @@ def test_a_slurm_script_is_written_only_for_words_the_command_takes(
         (["extract", "--task", "kind"], "No such option: --task"),
         (["heads", "--task", "knid"], "Did you mean 'kind'"),
         (["heads", "--array", "2", "--save"], "leave --save out"),
+        (["extract", "--backbone", "resnet81"], "unknown backbone 'resnet81'. Did you mean"),
+        (["extract", "--backbone", "ngrams"], "'ngrams' takes texts, but the dataset has no [texts.…] block"),
+        (["extract", "--convert", "lgo"], "Did you mean 'log'?"),
+        (["extract", "--shard", "3/2"], "expected I/N"),
+        (["extract", "--time", "2h"], "--time '2h' is no time that SLURM reads"),
+        (["heads", "--backbone", "textur"], "Did you mean 'texture'"),
+        (["heads", "--head", "liner"], "Did you mean 'linear'?"),
         (["extract", "--data", "nowhere.toml"], "no such file"),
         (["predict"], "'predict' is not one of"),
     ):
@@ -595,6 +602,9 @@ def test_a_slurm_script_is_written_only_for_words_the_command_takes(
         (["--array", "2"], "comes from --grid"),
         (["--grid", "lr=1e-3,no"], "lr: needs a number (got 'no')"),
         (["--preset", "garbage"], "preset 'garbage' needs 1 text block"),
+        (["--set", "backbone=resnet81"], "unknown backbone 'resnet81'. Did you mean"),
+        (["--set", "branches.bf.encoder=texture"], "'texture' has no weights to train"),
+        (["--grid", "best_by=mean,knid"], "Did you mean 'kind'?"),
     ):
         assert message in run("slurm", "finetune", *words, code=2).stderr and not Path("slurm-finetune.sh").exists()
     assert run_json("slurm", "finetune", "--grid", "lr=1e-3,1e-4", "--set", "max_epochs=2")["jobs"] == 2

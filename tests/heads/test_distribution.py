@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from heads import distribution
+from heads import chart
 from heads.distribution import MAX_CLASSES, draw_distributions, draw_intensity
 
 PARTS = {"fold 0": 4, "fold 1": 4, "test": 2}
@@ -40,8 +40,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
         figures.append(make(size))
         return figures[-1]
 
-    make = distribution.make_figure
-    monkeypatch.setattr(distribution, "make_figure", keep)
+    make = chart.make_figure
+    monkeypatch.setattr(chart, "make_figure", keep)
     return figures
 
 

@@ -96,6 +96,24 @@ def test_an_extra_option_that_is_none_is_refused(extra: str) -> None:
         batch_script(SlurmJob("heads", Path("/"), extra=[extra]), PROGRAM)
 
 
+@pytest.mark.parametrize("time", ["90", "90:00", "02:00:00", "1-12", "1-12:30", "1-12:30:00", "UNLIMITED"])
+def test_every_time_that_sbatch_reads_is_taken(time: str) -> None:
+    assert f"--time={time}" in directives(batch_script(SlurmJob("heads", Path("/"), time=time), PROGRAM))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"time": "2h"}, r"--time '2h' is no time that SLURM reads: expected minutes, .* such as 90, 02:00:00 or 1-12"),
+        ({"time": "1:2:3:4"}, "--time '1:2:3:4' is no time"),
+        ({"memory": "16 GB"}, r"--memory '16 GB' is no memory that SLURM reads: expected a whole .* such as 16G"),
+    ],
+)
+def test_a_time_or_memory_that_sbatch_would_not_read_is_refused(asked: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        batch_script(SlurmJob("heads", Path("/"), **asked), PROGRAM)  # type: ignore[arg-type]
+
+
 def test_extraction_is_cut_into_shards_and_tasks_are_dealt_out() -> None:
     assert array_words("extract", 3) == [["--shard", "1/3"], ["--shard", "2/3"], ["--shard", "3/3"]]
     assert array_words("extract", None) == [] == array_words("heads", None, tasks=["a"])
