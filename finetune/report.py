@@ -18,5 +18,5 @@ def finetune_report(document: Mapping[str, Any]) -> list[Section]:
     comparisons = [{**one, "is_main": True} for one in document["comparisons"]]
     trained = f"best epoch {document['best_epoch']} of {document['epochs']}; {document['seconds']:.0f} s of training"
     lines = [document["summary"], f"{trained}; model: {document['bundle']}"]
-    evaluation = {"comparisons": comparisons, "group_gap": []}
+    evaluation: dict[str, Any] = {"comparisons": comparisons, "selection": [], "group_gap": []}
     return [*entries_report(entries, evaluation), *own, Section(lines=lines)]

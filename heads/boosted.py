@@ -136,7 +136,7 @@ def _stopped(X: NDArray[np.float32], job: Job, head: BoostedHead) -> HeldOut:
     found = []
     for j, fold in enumerate(fold for fold in folds if len(fold.stop)):
         part = replace(head, texts=tuple(output[j : j + 1] for output in head.texts))
-        found.append((fold.stop, predicted(part, X[fold.stop], job)))
+        found.append((fold.stop, predicted(part, X[fold.stop], job.kind, job.n_classes)))
     return found
 
 

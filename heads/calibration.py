@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from heads.conformal import Limits, fit_limits
 from heads.head import Float, Head, Job
 from heads.held_out import HeldOut
-from heads.metrics import METRICS, P_MIN, Scored
+from heads.metrics import METRICS, N_BINS, P_MIN, Scored, bins
 
 LOG_RANGE = (np.log(0.05), np.log(20.0))
-N_BINS = 10  # of the reliability table
 MEASURES = ("log_loss", "ece", "brier")
 
 
@@ -151,7 +150,7 @@ def reliability(scored: Scored) -> list[dict[str, Any]]:
     """Return how often predictions of some confidence are right: N_BINS rows of low, high, n, confidence, accuracy."""
     confidence = scored.predicted.max(axis=1)
     right = scored.predicted.argmax(axis=1) == scored.y
-    place = np.clip(np.ceil(confidence * N_BINS).astype(int) - 1, 0, N_BINS - 1)
+    place = bins(confidence)
     rows = []
     for number in range(N_BINS):
         here = place == number

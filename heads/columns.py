@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.conformal import COVERAGE, half_widths, in_set
-from heads.plan import predictions
+from heads.held_out import predicted
 from store import Task
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ def task_columns(model: "Model", X: NDArray[np.float32], usable: NDArray[np.bool
         X: Raw rows ``(n, d)`` of the model's blocks.
         usable: bool ``(n,)``: rows with all vectors that the model needs; the others stay empty.
     """
-    found = predictions(model.fitted, X[usable], model.task)
+    found = _predicted(model, X[usable])
     made = (_class_columns if model.task.kind == "classification" else _output_columns)(model, found)
     return {name: _with_gaps(column, usable) for name, column in made.items()}
 
 
 def applies_column(condition: "Model", X: NDArray[np.float32], usable: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the probability that a task's condition holds, ``(n,)``; arguments as `task_columns`."""
-    return _with_gaps(predictions(condition.fitted, X[usable], condition.task)[:, 1], usable)
+    return _with_gaps(_predicted(condition, X[usable])[:, 1], usable)
 
 
 def applies_name(task: str) -> str:
@@ -92,6 +92,10 @@ def _describe_outputs(task: Task, unit: str | None) -> Described:
 
 def _unit(bundle: "Bundle", task: str) -> str | None:
     return bundle.spec.tasks[task].unit if task in bundle.spec.tasks else None
+
+
+def _predicted(model: "Model", X: NDArray[np.float32]) -> NDArray[np.float64]:
+    return predicted(model.fitted, X, model.task.kind, len(model.task.classes))
 
 
 def _output_names(task: Task) -> list[str]:

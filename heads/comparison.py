@@ -7,12 +7,14 @@ from typing import Any
 from heads.combination import Combination
 from heads.entry import FEW_GROUPS, bootstrapped, span
 from heads.leaderboard import Entry, may_choose, ranked
-from heads.metrics import METRICS, Estimate, Interval, difference
+from heads.metrics import METRICS, Estimate, Interval, difference, side_of_zero
 from heads.predictions import Predictions
 from heads.registry import PRIOR
 
 Comparison = dict[str, Any]
 Key = tuple[Combination, str]
+
+VERDICTS = {None: "no interval", 1: "helps", 0: "not told apart", -1: "hurts"}
 
 
 def compare_blocks(entries: Iterable[Entry], predictions: Predictions) -> list[Comparison]:
@@ -63,9 +65,7 @@ def compare_entries(mine: Entry, other: Entry, predictions: Predictions) -> Comp
 
 def verdict_of(gap: Interval) -> str:
     """Return in a word what a paired difference says."""
-    if gap["low"] is None or gap["high"] is None:
-        return "no interval"
-    return "helps" if gap["low"] > 0 else "hurts" if gap["high"] < 0 else "not told apart"
+    return VERDICTS[side_of_zero(gap)]
 
 
 def gain_words(gap: Interval, metric: str) -> str:
@@ -122,5 +122,5 @@ def _comparison(entry: Entry, gap: Interval, *, block: str, beside: Combination)
         "metric": entry["headline"],
         **gap,
         "verdict": verdict,
-        "words": f"{block} beside {' + '.join(beside)}: {gain}: {verdict}{doubt}",
+        "words": f"{block} beside {' + '.join(beside)}, {entry['head']}: {gain}: {verdict}{doubt}",
     }

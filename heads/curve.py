@@ -9,7 +9,7 @@ from heads.comparison import gain_words
 from heads.entry import bootstrapped
 from heads.leaderboard import Entry, best
 from heads.matrix import FeatureMatrix
-from heads.metrics import METRICS, Estimate, Scored, difference
+from heads.metrics import METRICS, Estimate, Scored, difference, side_of_zero
 from heads.sweep import Sweep
 from heads.unlabelled import label_spread, self_trained, unlabelled, with_more
 from store import InputError, Rows
@@ -122,9 +122,10 @@ def _described(points: dict[float, tuple[float, Estimate]], metric: str) -> dict
     (n_half, half), (n_all, whole) = points[0.5], points[1.0]
     gain = difference(whole, half, is_better_higher=METRICS[metric].is_better_higher).interval()
     step = f"from {n_half:.0f} to {n_all:.0f} labelled rows {gain_words(gain, metric)}"
-    if gain["low"] is None:
+    side = side_of_zero(gain)
+    if side is None:
         words = f"{step}; no interval, too few groups were scored"
-    elif gain["low"] > 0:
+    elif side == 1:
         words = f"more labels would help: {step}"
     else:
         words = f"no sign that more labels would help: {step}, which includes 0"
@@ -137,7 +138,7 @@ def _beside(
     n_used, scored = used
     found = bootstrapped(scored, metric)
     gap = difference(found, whole, is_better_higher=METRICS[metric].is_better_higher).interval()
-    verdict = "no interval" if gap["low"] is None else "helps" if gap["low"] > 0 else "does not help"
+    verdict = {None: "no interval", 1: "helps"}.get(side_of_zero(gap), "does not help")
     words = f"{n_unlabelled} rows without a label, {n_used:.0f} used: {gain_words(gap, metric)}: {name} {verdict}"
     counts = {"n_unlabelled": n_unlabelled, "n_used": n_used}
     return counts | {"score": found.interval(), "difference": gap, "verdict": verdict, "words": words}

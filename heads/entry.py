@@ -9,11 +9,11 @@ from typing import Any
 
 from heads.calibration import Calibration, calibrated, calibration_entry
 from heads.conformal import coverage_entry
-from heads.metrics import HEADLINE, METRICS, Estimate, Interval, Scored, difference, estimate
+from heads.metrics import HEADLINE, METRICS, Estimate, Interval, Scored, difference, estimate, side_of_zero
 from heads.plan import Plan
 
 BOOTSTRAP_SEED = 0  # one resampling for all entries of a task, so that they can be compared pair by pair
-ENTRY_VERSION = 2  # raised when entries measure more or otherwise, so that earlier results are not reused
+ENTRY_VERSION = 3  # raised when entries measure more or otherwise, so that earlier results are not reused
 FEW_GROUPS = 10  # below, percentile intervals are too narrow
 PACKAGES = ("embedonce", "numpy", "scipy", "lightgbm")
 
@@ -74,7 +74,7 @@ def make_entry(plan: Plan, outcome: Outcome, prior: Outcome, *, head: str, block
         "baseline": {name: found.mean.interval()["value"] for name, found in base.items()},
         "headline": headline,
         "difference": gap,
-        "beats_baseline": bool(gap["low"] is not None and gap["low"] > 0),
+        "beats_baseline": side_of_zero(gap) == 1,
         "n_rows": len(outcome.scored.y),
         "n_groups": None if plan.groups is None else int(outcome.scored.unit.max()) + 1,
         "n_left_out": plan.n_left_out,
@@ -102,14 +102,15 @@ def verdict(entry: Mapping[str, Any]) -> str:
     name, gap = entry["headline"], entry["difference"]
     if entry["head"] == "prior":
         return "the baseline: sees no features"
-    if gap["low"] is None:
+    side = side_of_zero(gap)
+    if side is None:
         return f"no interval for {name}: fewer than two groups were scored"
     few = entry["n_groups"] is not None and entry["n_groups"] < FEW_GROUPS
     doubt = f"; only {entry['n_groups']} groups, so the interval is too narrow" if few else ""
     by = f"{abs(gap['value']):.3g} {span(gap)}"
-    if entry["beats_baseline"]:
+    if side == 1:
         return f"{name} better than without features by {by}{doubt}"
-    if gap["high"] < 0:
+    if side == -1:
         return f"{name} worse than without features by {by}{doubt}"
     return f"not told apart from the baseline: the {name} difference {gap['value']:+.3g} {span(gap)} includes 0{doubt}"
 

@@ -16,6 +16,7 @@ from store import Dataset, Task, make_split
 
 ROLE = "group_blind"
 """What entries of the random split say they were scored on; nothing is ever chosen by them."""
+ABOUT = "group gap of the best entry"
 N_FOLDS = 5  # where the table gives train and val instead of folds
 
 
@@ -125,15 +126,15 @@ def _line(sweep: Sweep, fair: Entry, loose: Entry, gap: Interval, *, constant: b
 def _words(line: dict[str, Any], group: str, *, leaves_signal: bool) -> str:
     random, grouped = line["random"]["value"], line["grouped"]["value"]
     if random is None or grouped is None or line["low"] is None:
-        return f"group gap: no interval for {line['metric']}, too few groups were scored"
+        return f"{ABOUT}: no interval for {line['metric']}, too few groups were scored"
     scores = f"{line['metric']} {random:.3g} under a random split, {grouped:.3g} with each {group} kept on one side"
     by = f"{line['value']:+.3g} {span(line)}"
     if verdict_of(line) == "helps":
-        text = f"group gap: {scores}; {by} of it is recognising the {group}, not predicting {line['task']}"
+        text = f"{ABOUT}: {scores}; {by} of it is recognising the {group}, not predicting {line['task']}"
         if not leaves_signal:
             text += f", and for a new {group} nothing is left that is told apart from the baseline"
     else:
-        text = f"group gap: none found: {scores}; {by}"
+        text = f"{ABOUT}: none found: {scores}; {by}"
     if line["one_label_per_group"]:
         text += (
             f". Every {group} has one label only, so a random split measures recognition of the {group}: "

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.head import Float, Head, Index, Job
+from heads.metrics import Kind
 
 HeldOut = list[tuple[Index, Float]]
 """Of one job, per inner fold: its rows to score, and probabilities of all classes ``(m, c)`` or outputs ``(m, t)``."""
@@ -29,14 +30,16 @@ def refit_inner(
     """
     inner = [[_fold(job, rows, c) for rows, _ in job.inner] for job, c in zip(jobs, strengths, strict=True)]
     heads = iter(fit(X, [fold for folds in inner for fold in folds], seed=0))
-    return [[(score, predicted(next(heads), X[score], job)) for _, score in job.inner] for job in jobs]
+    return [
+        [(score, predicted(next(heads), X[score], job.kind, job.n_classes)) for _, score in job.inner] for job in jobs
+    ]
 
 
-def predicted(head: Head, X: NDArray[np.float32], job: Job) -> Float:
-    """Return probabilities of all the job's classes ``(n, c)``, 0 for one never seen; or outputs ``(n, t)``."""
-    if job.kind == "regression":
+def predicted(head: Head, X: NDArray[np.float32], kind: Kind, n_classes: int) -> Float:
+    """Return probabilities of all the task's classes ``(n, c)``, 0 for one never seen; or outputs ``(n, t)``."""
+    if kind == "regression":
         return np.asarray(head.predict(X), dtype=np.float64)
-    return spread(head.predict_proba(X), head.classes_, job.n_classes)
+    return spread(head.predict_proba(X), head.classes_, n_classes) if len(X) else np.zeros((0, n_classes))
 
 
 def spread(p: Float, classes: NDArray[Any], n_classes: int) -> Float:

@@ -11,9 +11,10 @@ from heads.boosted import BoostedHead
 from heads.bundle import Bundle
 from heads.calibration import CalibratedHead, calibrated
 from heads.entry import bootstrapped
+from heads.held_out import predicted
 from heads.matrix import FeatureMatrix
 from heads.metrics import HEADLINE, METRICS, Estimate, difference
-from heads.plan import Plan, make_plan, predictions
+from heads.plan import Plan, make_plan
 from heads.sweep import Sweep
 from store import Dataset
 
@@ -102,7 +103,8 @@ class _Scorer:
     def __call__(self, X: NDArray[np.float32]) -> Estimate:
         """Return the headline metric of rows float32 ``(m, d)``."""
         plan, heads = self.plan, zip(self.heads, self.plan.score, strict=True)
-        raw = plan.pooled([predictions(head.head, self.see(X[rows]), plan.task) for head, rows in heads])
+        kind, n_classes = plan.task.kind, len(plan.task.classes)
+        raw = plan.pooled([predicted(head.head, self.see(X[rows]), kind, n_classes) for head, rows in heads])
         return bootstrapped(calibrated(raw, [head.calibration for head in self.heads]), self.headline)
 
 

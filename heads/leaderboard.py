@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from heads.metrics import METRICS
+from heads.metrics import METRICS, side_of_zero
 from heads.registry import PRIOR
 from store import StoreError, write_error
 
@@ -138,10 +138,7 @@ def _standing(entry: Entry) -> str:
     """Return in a word how the features stand to the baseline, by the paired interval of the difference."""
     if entry["head"] == PRIOR:
         return ""
-    if entry["beats_baseline"]:
-        return "better"
-    high = entry["difference"]["high"]
-    return "worse" if high is not None and high < 0 else "not told apart"
+    return {1: "better", -1: "worse"}.get(side_of_zero(entry["difference"]) or 0, "not told apart")
 
 
 def _place(entry: Entry) -> tuple[bool, bool, str]:

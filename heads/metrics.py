@@ -21,7 +21,7 @@ Interval = dict[str, float | None]
 N_RESAMPLES = 1000
 COVERAGE_PERCENT = (2.5, 97.5)
 P_MIN = float(np.finfo(np.float32).eps)  # a probability of 0 costs as much as float32 can tell from 0
-N_ECE_BINS = 15
+N_BINS = 15  # of confidence; Guo et al. 2017, section 4
 CELLS_AT_ONCE = 500_000  # resamples x rows held in memory at a time
 
 
@@ -56,11 +56,16 @@ class Scored:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of weighted rows: ``score(scored, counts (r, m))`` gives ``(r,)``, or ``(r, t)`` for regression."""
+    """A metric of weighted rows: ``score(scored, counts (r, m))`` gives ``(r,)``, or ``(r, t)`` for regression.
+
+    Attributes:
+        has_interval: False for one that resampling shifts: its percentiles need not even hold its own value.
+    """
 
     kind: Kind
     is_better_higher: bool
     score: Callable[[Scored, Float], Float]
+    has_interval: bool = True
 
 
 @dataclass(frozen=True)
@@ -115,13 +120,25 @@ def difference(mine: Estimate, other: Estimate, *, is_better_higher: bool) -> Es
     return Estimate(sign * (mine.value - other.value), sign * (mine.samples - other.samples), mine.weights)
 
 
+def side_of_zero(gap: Interval) -> int | None:
+    """Return 1 where the whole interval of a difference is above 0, -1 where it is below, else 0; None without one."""
+    low, high = gap["low"], gap["high"]
+    if low is None or high is None:
+        return None
+    return 1 if low > 0 else -1 if high < 0 else 0
+
+
 def metric_names(kind: Kind) -> list[str]:
     """Return the metrics of a kind of task, the headline first."""
     return [name for name, metric in METRICS.items() if metric.kind == kind]
 
 
 def _score_all(scored: Scored, counts: Float, names: Sequence[str]) -> dict[str, Float]:
-    return {name: _columns(METRICS[name].score(scored, counts)) for name in names}
+    undefined = np.full((len(counts), 1), np.nan)
+    return {
+        name: _columns(METRICS[name].score(scored, counts)) if METRICS[name].has_interval else undefined
+        for name in names
+    }
 
 
 def resamples(unit: NDArray[np.int64], *, seed: int) -> Iterator[Float]:
@@ -199,12 +216,22 @@ def _brier(scored: Scored, counts: Float) -> Float:
 
 
 def _ece(scored: Scored, counts: Float) -> Float:
-    """Expected calibration error, equal-width bins (Naeini et al. 2015; Guo et al. 2017, eq. 3)."""
+    """Expected calibration error, equal-width bins (Naeini et al. 2015; Guo et al. 2017, eq. 3).
+
+    It has no interval. Chance in a bin counts as an error of calibration whatever its sign, so the value lies above the
+    truth, the more the fewer rows there are, and a resample, which adds chance, above the value: percentiles of
+    resamples may leave out the value itself, and an interval reflected about the value would leave it out on the
+    other side.
+    """
     confidence = scored.predicted.max(axis=1)
     surplus = (scored.predicted.argmax(axis=1) == scored.y) - confidence
-    place = np.clip(np.ceil(confidence * N_ECE_BINS).astype(np.int64) - 1, 0, N_ECE_BINS - 1)
-    per_bin = counts @ (_one_hot(place, N_ECE_BINS) * surplus[:, None])
+    per_bin = counts @ (_one_hot(bins(confidence), N_BINS) * surplus[:, None])
     return ratio(np.abs(per_bin).sum(axis=1), counts.sum(axis=1))
+
+
+def bins(confidence: Float) -> NDArray[np.int64]:
+    """Return which of the N_BINS of equal width, open below, each confidence ``(m,)`` lies in."""
+    return np.clip(np.ceil(confidence * N_BINS).astype(np.int64) - 1, 0, N_BINS - 1)
 
 
 def _mae(scored: Scored, counts: Float) -> Float:
@@ -250,7 +277,7 @@ METRICS: Mapping[str, Metric] = {
     "roc_auc": Metric("classification", True, _roc_auc),
     "pr_auc": Metric("classification", True, _pr_auc),
     "brier": Metric("classification", False, _brier),
-    "ece": Metric("classification", False, _ece),
+    "ece": Metric("classification", False, _ece, has_interval=False),
     "mae": Metric("regression", False, _mae),
     "rmse": Metric("regression", False, _rmse),
     "r2": Metric("regression", True, _r2),

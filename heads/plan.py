@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.head import Head, Job, balanced_weights
-from heads.held_out import spread
+from heads.held_out import predicted
 from heads.matrix import FeatureMatrix
 from heads.metrics import Scored
 from store import Dataset, InputError, Rows, Task, inner_folds
@@ -48,18 +48,19 @@ class Plan:
             heads: As `jobs`.
             X: float32 ``(m, d)``, raw.
         """
+        kind, n_classes = self.task.kind, len(self.task.classes)
         return self.pooled(
-            [predictions(head, X[rows], self.task) for head, rows in zip(heads, self.score, strict=True)]
+            [predicted(head, X[rows], kind, n_classes) for head, rows in zip(heads, self.score, strict=True)]
         )
 
-    def pooled(self, predicted: Sequence[NDArray[np.float64]]) -> Scored:
+    def pooled(self, parts: Sequence[NDArray[np.float64]]) -> Scored:
         """Return the predictions of the rows to score, a part per job, beside the truth."""
         rows = np.concatenate(self.score)
         unit = rows if self.groups is None else self.groups[rows]
         return Scored(
             kind=self.task.kind,
             y=self.task.y[self.rows][rows],
-            predicted=np.concatenate(predicted),
+            predicted=np.concatenate(parts),
             fold=np.repeat(np.arange(len(self.score)), [len(rows) for rows in self.score]),
             unit=np.unique(unit, return_inverse=True)[1],
             weights=self.task.weights if self.task.kind == "regression" else np.ones(1),
@@ -96,15 +97,6 @@ def make_plan(
     groups = None if dataset.groups is None else np.unique(dataset.groups[rows], return_inverse=True)[1]
     n_left_out = int((task.labelled & ~matrix.complete & member).sum())
     return Plan(task, rows, tuple(jobs), tuple(score), groups, n_left_out)
-
-
-def predictions(head: Head, X: NDArray[np.float32], task: Task) -> NDArray[np.float64]:
-    """Return probabilities of all the task's classes ``(n, c)``, 0 for one never seen; or outputs ``(n, t)``."""
-    if task.kind == "regression":
-        return np.asarray(head.predict(X), dtype=np.float64)
-    if not len(X):
-        return np.zeros((0, len(task.classes)))
-    return spread(head.predict_proba(X), head.classes_, len(task.classes))
 
 
 def _job(dataset: Dataset, task: Task, train: Rows, *, position: Rows, rows: Rows, seed: int) -> Job:

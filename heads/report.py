@@ -7,6 +7,7 @@ from typing import Any
 from heads.leaderboard import NO_FEATURES, Entry, best, may_choose, ranked, table
 from heads.metrics import HEADLINE
 from heads.registry import PRIOR
+from heads.selection import flattered
 from store import Section
 
 SHOWN = 20  # rows of a long list; --json has all
@@ -22,7 +23,7 @@ def entries_report(entries: Iterable[Entry], evaluation: Mapping[str, Any]) -> l
 
     Args:
         entries: What `Sweep.run` and `Sweep.final` gave.
-        evaluation: ``comparisons`` and ``group_gap``.
+        evaluation: ``comparisons``, ``selection`` and ``group_gap``.
     """
     entries = list(entries)
     found, chosen = [], best(entries)
@@ -133,14 +134,21 @@ def number(value: float | None) -> str:
 def _task_section(
     task: str, rows: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any], chosen: Entry | None
 ) -> Section:
-    is_prior = not rows[0]["standing"]
-    lines = ["nothing does better than the baseline" if is_prior else f"best: {rows[0]['verdict']}"]
+    lines = [_best_of(rows, chosen)]
+    lines += [line["words"] for line in evaluation["selection"] if line["task"] == task]
     lines += [] if chosen is None else _belief(chosen)
     lines += [_looked_at(row) for row in rows if row["n_earlier"]]
     lines += [line["words"] for line in evaluation["comparisons"] if line["task"] == task and line["is_main"]]
     lines += [line["words"] for line in evaluation["group_gap"] if line["task"] == task]
     columns = ["blocks", "head", "scored on", rows[0]["metric"], "against baseline", "seconds"]
     return Section(task, columns, [_entry_cells(row) for row in rows], [*(f"  {line}" for line in lines), ""])
+
+
+def _best_of(rows: Sequence[Mapping[str, Any]], chosen: Entry | None) -> str:
+    """Say how the best row stands to the baseline."""
+    if chosen is None:
+        return "only the baseline was tried: give heads and blocks that look at features"
+    return f"best: {rows[0]['verdict']}" if rows[0]["standing"] else "nothing does better than the baseline"
 
 
 def _overview_section(entries: Sequence[Entry]) -> Section:
@@ -170,8 +178,8 @@ def _standings_section(title: str, rows: Sequence[Mapping[str, Any]]) -> Section
     lines = [f"{close} of the others are not told apart from the best"]
     if len(tuned) > 1:
         lines.append(
-            f"the best score of {len(tuned)} runs on the same rows is flattered: choose by the stop rows, which "
-            "are not scored, and score that run with finetune --folds all or --final"
+            f"{flattered(len(tuned), 'runs')}: choose by the stop rows, which are not scored, and score that run with "
+            "finetune --folds all or --final"
         )
     return Section(f"{title}, {rows[0]['n_rows']} rows", columns, cells, [*(f"  {line}" for line in lines), ""])
 
@@ -207,10 +215,11 @@ def _belief(entry: Entry) -> list[str]:
     """Return how well an entry's probabilities are calibrated, and how often its sets or intervals hold the truth."""
     lines, found = [], entry["conformal"]
     if entry["kind"] == "classification":
-        ece, brier = (interval(entry["metrics"][name]) for name in ("ece", "brier"))
+        ece, brier = number(entry["metrics"]["ece"]["value"]), interval(entry["metrics"]["brier"])
         lines.append(f"its probabilities: expected calibration error {ece}, Brier score {brier}")
     if "coverage" in found:
-        held = f"hold the truth in {interval(found['coverage'])} of rows, {found['stated']:g} is stated"
+        rows = "rows" if entry["n_groups"] is None else "rows, groups counted alike"
+        held = f"hold the truth in {interval(found['coverage'])} of {rows}, {found['stated']:g} is stated"
         what = "sets" if entry["kind"] == "classification" else "intervals"
         lines.append(f"its {what} {held}; {_size(found)}")
     return lines
@@ -324,8 +333,8 @@ def _best_words(rows: Sequence[Mapping[str, Any]]) -> str:
         return f"the default {first['convert']} scores best; {told}"
     is_better = first["to_default"]["verdict"] == "helps"
     verdict = "better than" if is_better else "not told apart from"
-    flattered = f", though the best of {len(rows)} on the same rows is flattered" if is_better else ""
-    return f"best: {first['convert']}, {verdict} the default {default['convert']}{flattered}; {told}"
+    doubt = f", though {flattered(len(rows), 'conversions')}" if is_better else ""
+    return f"best: {first['convert']}, {verdict} the default {default['convert']}{doubt}; {told}"
 
 
 def _curve_section(curve: Mapping[str, Any]) -> Section:

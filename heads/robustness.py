@@ -10,7 +10,7 @@ from heads.calibration import CalibratedHead
 from heads.entry import bootstrapped
 from heads.leaderboard import Entry, may_choose, ranked
 from heads.matrix import FeatureMatrix, load_matrix_like
-from heads.metrics import METRICS, Estimate, Interval, Scored, difference
+from heads.metrics import METRICS, Estimate, Interval, Scored, difference, side_of_zero
 from heads.plan import Plan
 from heads.predictions import Predictions
 from heads.registry import PRIOR
@@ -149,9 +149,9 @@ def _point(fitted: Fitted, view: str, sweep: Sweep) -> dict[str, Any]:
     found = bootstrapped(scored, metric)
     is_better_higher = METRICS[metric].is_better_higher
     gap = difference(found, fitted.score, is_better_higher=is_better_higher).interval()
-    above = difference(found, fitted.baseline, is_better_higher=is_better_higher).interval()["low"]
+    above = difference(found, fitted.baseline, is_better_higher=is_better_higher).interval()
     kind, strength = parse_view(view)
-    beats_baseline = above is not None and above > 0
+    beats_baseline = side_of_zero(above) == 1
     return {
         "view": view,
         "perturbation": kind,
@@ -169,9 +169,9 @@ def _is_same(scored: Scored, clean: Scored) -> bool:
 
 
 def _verdict(gap: Interval, *, beats_baseline: bool) -> str:
-    if gap["low"] is None or gap["high"] is None:
+    if (side := side_of_zero(gap)) is None:
         return "no interval"
-    word = "worse than clean" if gap["high"] < 0 else "better than clean" if gap["low"] > 0 else "not told apart"
+    word = {1: "better than clean", 0: "not told apart", -1: "worse than clean"}[side]
     return word if beats_baseline else f"{word}, and no better than the baseline"
 
 

@@ -13,6 +13,7 @@ from heads.leaderboard import Entry, Leaderboard
 from heads.predictions import Predictions
 from heads.refit import fit_bundle
 from heads.registry import HEADS
+from heads.selection import score_choice
 from heads.stored import Stored
 from heads.sweep import Sweep, check_names
 from store import Dataset, InputError, Progress, Split, draw_subset, merge_groups, open_split
@@ -105,10 +106,11 @@ def run_sweep(sweep: Sweep, *, final: bool = False, n_jobs: int = 1, progress: P
 
 
 def evaluate(sweep: Sweep, entries: Sequence[Entry]) -> dict[str, Any]:
-    """Return what the entries say beyond their scores: which blocks help, and what groups give away."""
+    """Return what entries say beyond their scores: which blocks help, what choosing is worth, what groups give away."""
     leaderboard, predictions = open_runs(sweep.dataset)
     return {
         "comparisons": compare_blocks(entries, predictions),
+        "selection": score_choice(entries, predictions),
         "group_gap": group_gap(sweep, entries, leaderboard, predictions),
     }
 

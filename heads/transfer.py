@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from heads.comparison import gain_words
 from heads.entry import bootstrapped
 from heads.leaderboard import Entry, Leaderboard
-from heads.metrics import METRICS, Scored, difference
+from heads.metrics import METRICS, Scored, difference, side_of_zero
 from heads.predictions import Predictions
 from heads.registry import PRIOR
 from heads.sweep import Run, Sweep
@@ -116,9 +116,8 @@ def _part(entry: Entry, name: str, scored: Scored, prior: Scored) -> dict[str, A
         scored, prior = (replace(side, unit=np.arange(n_rows)) for side in (scored, prior))
     mine, base = (bootstrapped(side, metric) for side in (scored, prior))
     gap = difference(mine, base, is_better_higher=METRICS[metric].is_better_higher).interval()
-    low, high = gap["low"], gap["high"]
-    word = "better than" if low is not None and low > 0 else "worse than" if high is not None and high < 0 else ""
-    verdict = f"{word or 'not told apart from'} the baseline: {gain_words(gap, metric)}"
+    word = {1: "better than", -1: "worse than"}.get(side_of_zero(gap) or 0, "not told apart from")
+    verdict = f"{word} the baseline: {gain_words(gap, metric)}"
     return found | {
         "score": mine.interval(),
         "baseline": base.interval()["value"],

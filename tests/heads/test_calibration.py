@@ -17,7 +17,7 @@ from heads.calibration import (
 )
 from heads.head import Job, balanced_weights
 from heads.held_out import predicted
-from heads.metrics import METRICS, P_MIN, Scored
+from heads.metrics import METRICS, N_BINS, P_MIN, Scored
 from heads.prior import PriorHead
 from heads.registry import HEADS
 from heads.sweep import Sweep
@@ -95,7 +95,7 @@ def test_ece_and_brier_are_the_written_out_sums():
 def test_the_reliability_table_counts_every_row():
     p, y = honest(500)
     table = reliability(scored(p, y))
-    assert len(table) == 10 and sum(row["n"] for row in table) == 500
+    assert len(table) == N_BINS and sum(row["n"] for row in table) == 500
     for row in table:
         assert (row["n"] == 0) == (row["accuracy"] is None)
         assert row["confidence"] is None or row["low"] < row["confidence"] <= row["high"]
@@ -165,7 +165,7 @@ def test_a_calibrated_head_answers_as_a_head():
     assert (hot.predict(X) == 2).all() and hot.classes_.tolist() == [0, 1, 2]
     np.testing.assert_allclose(hot.predict_proba(X)[0], np.sqrt([0.2, 0.3, 0.5]) / np.sqrt([0.2, 0.3, 0.5]).sum())
     assert hot.state()[1].keys() == head.state()[1].keys()
-    assert (predicted(hot, X, Job("classification", np.zeros(4, int), 5, np.arange(4), ()))[:, 3:] == 0).all()
+    assert (predicted(hot, X, "classification", 5)[:, 3:] == 0).all()
 
 
 def test_each_fold_s_own_temperature_is_used():
@@ -192,7 +192,7 @@ def test_an_entry_s_scores_are_calibrated_ones(head):
     after = entry["calibration"]["after"]
     assert all(entry["metrics"][name]["value"] == pytest.approx(after[name]) for name in after)
     assert after["log_loss"] <= entry["calibration"]["before"]["log_loss"] + 0.02
-    assert len(entry["calibration"]["temperature"]) == 4 and len(prior["calibration"]["reliability"]) == 10
+    assert len(entry["calibration"]["temperature"]) == 4 and len(prior["calibration"]["reliability"]) == N_BINS
     [_, of_numbers] = a_sweep(numbers(X[:, 0]), X, heads=[head]).run()
     assert of_numbers["calibration"] is None
 

@@ -45,7 +45,7 @@ def test_the_words_name_the_block_the_gain_and_the_metric():
     y, blocks = halves()
     line = mains(compared(classes(y), 150, **blocks))["image:bf@a"]
     gain = f"{line['value']:+.3g} [{line['low']:+.3g}, {line['high']:+.3g}] accuracy"
-    assert line["words"] == f"image:bf@a beside {' + '.join(line['beside'])}: {gain}: helps"
+    assert line["words"] == f"image:bf@a beside {' + '.join(line['beside'])}, linear: {gain}: helps"
 
 
 def test_every_pair_of_combinations_is_compared_once():

@@ -96,7 +96,7 @@ def test_the_table_says_what_the_best_is_worth():
     assert [row[1] for row in table.rows] == ["log", "percentile_stretch (default)", "linear+gamma"]
     assert table.rows[1][3] == "" == table.rows[0][4] and table.rows[0][3].startswith("+0.")
     assert table.lines[0] == (
-        "  best: log, better than the default percentile_stretch, though the best of 3 on the same rows is flattered; "
-        "2 of the other 2 are worse than the best"
+        "  best: log, better than the default percentile_stretch, though the best of 3 conversions on the same "
+        "rows is flattered; 2 of the other 2 are worse than the best"
     )
     assert overall.rows[0] == ["log", "1.0", "1.0"]

@@ -51,7 +51,7 @@ def test_groups_that_mean_nothing_give_no_gap():
     X[:, 0] += 2 * y
     [line] = gap_of(classes(y), X, rng.permutation(np.arange(200) % 50))
     assert abs(line["value"]) < 0.05 and line["low"] <= 0 and not line["one_label_per_group"]
-    assert line["words"].startswith("group gap: none found")
+    assert line["words"].startswith("group gap of the best entry: none found")
 
 
 def test_shuffled_labels_have_no_gap():

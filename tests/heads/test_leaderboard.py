@@ -16,6 +16,7 @@ def entry(task="a", value=0.5, *, head="linear", blocks=("x",), metric="accuracy
         "headline": metric,
         "metrics": {metric: {"value": value, "low": None, "high": None}},
         "baseline": {metric: 0.1},
+        "difference": {"value": 0.1, "low": None, "high": None},
         "beats_baseline": True,
         "verdict": "words",
         "split": split,

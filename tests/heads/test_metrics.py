@@ -2,7 +2,17 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from heads.metrics import HEADLINE, METRICS, N_RESAMPLES, Scored, difference, estimate, metric_names
+from heads.metrics import (
+    HEADLINE,
+    METRICS,
+    N_RESAMPLES,
+    Scored,
+    difference,
+    estimate,
+    metric_names,
+    resamples,
+    side_of_zero,
+)
 
 
 def classified(n_classes=3, n=60, n_folds=1, n_units=None, seed=0):
@@ -72,10 +82,13 @@ def test_value_equals_scikit_learn(name, n_classes):
     scored = classified(n_classes) if METRICS[name].kind == "classification" else regressed()
     found = estimate(scored, seed=0)[name].mean.interval()
     assert found["value"] == pytest.approx(REFERENCE[name](scored.y, scored.predicted), abs=1e-9)
-    assert found["low"] <= found["value"] <= found["high"]
+    if METRICS[name].has_interval:
+        assert found["low"] <= found["value"] <= found["high"]
+    else:
+        assert found["low"] is None and found["high"] is None
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", [name for name in METRICS if METRICS[name].has_interval])
 def test_resamples_equal_a_slow_loop(name):
     scored = classified(n_units=20) if METRICS[name].kind == "classification" else regressed()
     n_units = scored.unit.max() + 1
@@ -85,6 +98,25 @@ def test_resamples_equal_a_slow_loop(name):
     for i in range(10):
         rows = np.repeat(np.arange(len(scored.y)), counts[i][scored.unit])
         assert samples[i] == pytest.approx(REFERENCE[name](scored.y[rows], scored.predicted[rows]), abs=1e-9)
+
+
+def test_a_calibration_error_has_no_interval_since_resamples_of_it_lie_above_its_value():
+    """Of calibrated predictions, 60 rows: the percentile interval leaves out the value itself, and the truth, 0."""
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.5, 1, 60)
+    y = (rng.random(60) > p).astype(int)
+    scored = Scored("classification", y, np.stack([p, 1 - p], 1), np.zeros(60, int), np.arange(60), np.ones(1))
+    counts = np.concatenate(list(resamples(scored.unit, seed=0)))
+    value, resampled = (METRICS["ece"].score(scored, c) for c in (np.ones((1, 60)), counts))
+    assert value[0] < np.median(resampled) and value[0] > 0.05
+    assert estimate(scored, seed=0)["ece"].interval() == {"value": value[0], "low": None, "high": None}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "side"), [(0.1, 0.2, 1), (-0.2, -0.1, -1), (-0.1, 0.1, 0), (0.0, 0.1, 0), (None, None, None)]
+)
+def test_one_function_says_on_which_side_of_0_a_difference_is(low, high, side):
+    assert side_of_zero({"value": 0.1, "low": low, "high": high}) == side
 
 
 def test_auc_compares_within_folds_only():

@@ -2,6 +2,8 @@ from typing import Any
 
 from heads.report import audit_report, curve_report, entries_report, standings_report, transfer_report
 
+NOTHING: dict[str, list[Any]] = {"comparisons": [], "selection": [], "group_gap": []}
+
 
 def entry(head: str = "linear", value: float = 0.9, **more: Any) -> dict[str, Any]:
     score = {"value": value, "low": value - 0.1, "high": value + 0.1}
@@ -20,6 +22,7 @@ def entry(head: str = "linear", value: float = 0.9, **more: Any) -> dict[str, An
         "beats_baseline": head != "prior",
         "verdict": "accuracy better than without features by 0.4",
         "seconds": 0.25,
+        "n_groups": 8,
     }
     return found | more
 
@@ -30,7 +33,9 @@ def test_a_task_is_one_table_best_first_with_what_the_evaluation_says() -> None:
         {"task": "kind", "is_main": False, "words": "another pair"},
         {"task": "other", "is_main": True, "words": "another task"},
     ]
-    evaluation = {"comparisons": lines, "group_gap": [{"task": "kind", "words": "group gap: none found"}]}
+    choice = [{"task": "other", "words": "another task"}, {"task": "kind", "words": "flattered"}]
+    gap = [{"task": "kind", "words": "group gap: none found"}]
+    evaluation = {"comparisons": lines, "selection": choice, "group_gap": gap}
     [section] = entries_report([entry("prior", 0.5), entry(is_reused=True)], evaluation)
     assert (section.title, section.columns[3]) == ("kind", "accuracy")
     assert section.rows == [
@@ -39,8 +44,10 @@ def test_a_task_is_one_table_best_first_with_what_the_evaluation_says() -> None:
     ]
     assert section.lines == [
         "  best: accuracy better than without features by 0.4",
-        "  its probabilities: expected calibration error 0.062 [0.800, 1.000], Brier score 0.500 [0.800, 1.000]",
-        "  its sets hold the truth in 0.875 [0.800, 1.000] of rows, 0.9 is stated; 1.50 classes on average",
+        "  flattered",
+        "  its probabilities: expected calibration error 0.062, Brier score 0.500 [0.800, 1.000]",
+        "  its sets hold the truth in 0.875 [0.800, 1.000] of rows, groups counted alike, 0.9 is stated; "
+        "1.50 classes on average",
         "  metadata helps",
         "  group gap: none found",
         "",
@@ -55,7 +62,7 @@ def test_a_task_of_several_outputs_shows_each_of_the_best_entry_beside_the_basel
     more |= {"conformal": {"stated": 0.9, "outputs": {"UV": held, "B": held | {"mean_width": None}}}}
     mine = entry(**more, outputs={"UV": {"mae": one}, "B": {"mae": other}})
     prior = entry("prior", **more, outputs={"UV": {"mae": other}, "B": {"mae": other}})
-    _, section = entries_report([prior, mine], {"comparisons": [], "group_gap": []})
+    _, section = entries_report([prior, mine], NOTHING)
     assert section.title == "kind, each output: image:bf@texture + metadata, linear"
     assert section.columns == ["output", "mae", "without features", "held by its interval", "interval"]
     assert section.rows == [
@@ -65,7 +72,7 @@ def test_a_task_of_several_outputs_shows_each_of_the_best_entry_beside_the_basel
         ["mean, weighted", "0.250 [0.200, 0.300]", "0.500", "", ""],
     ]
     even = {"metrics": {"mae": other | {"value": 0.175}}}
-    _, section = entries_report([prior, mine | even], {"comparisons": [], "group_gap": []})
+    _, section = entries_report([prior, mine | even], NOTHING)
     assert [row[:2] for row in section.rows[2:]] == [["mean", "0.175 [0.200, 0.300]"]]
 
 
@@ -86,7 +93,7 @@ def test_standings_are_a_table_per_task_and_scored_rows_with_the_runs_settings()
         ["-0.250 [-0.500, +0.125]", "0.500", "b", ""],
     ]
     assert section.lines[0] == "  2 of the others are not told apart from the best"
-    assert section.lines[1].startswith("  the best score of 2 runs on the same rows is flattered: choose by the stop")
+    assert section.lines[1].startswith("  the best of 2 runs on the same rows is flattered: choose by the stop")
     assert other.lines == ["  0 of the others are not told apart from the best", ""]
 
 
@@ -98,7 +105,7 @@ def test_several_tasks_have_a_table_of_all_with_the_best_head_of_each_combinatio
     found += [entry(value=0.95, split="test")]  # of held-out rows, so not comparable
     for one in found:
         one["conformal"] = {"stated": 0.9}
-    section = entries_report(found, {"comparisons": [], "group_gap": []})[-1]
+    section = entries_report(found, NOTHING)[-1]
     assert (section.title, section.columns) == ("All tasks", ["blocks", "kind\naccuracy", "other\nmae"])
     assert section.rows == [
         ["image:bf@texture", "0.800*", "2.500"],
@@ -109,8 +116,14 @@ def test_several_tasks_have_a_table_of_all_with_the_best_head_of_each_combinatio
 
 
 def test_a_prior_that_nothing_beats_is_said() -> None:
-    [section] = entries_report([entry("prior", 0.5), entry(value=0.4)], {"comparisons": [], "group_gap": []})
+    [section] = entries_report([entry("prior", 0.5), entry(value=0.4, n_groups=None)], NOTHING)
     assert section.lines[0] == "  nothing does better than the baseline"
+    assert "of rows, 0.9 is stated" in section.lines[2], "no groups, so none are counted"
+
+
+def test_the_prior_alone_is_no_comparison() -> None:
+    [section] = entries_report([entry("prior", 0.5)], NOTHING)
+    assert section.lines == ["  only the baseline was tried: give heads and blocks that look at features", ""]
 
 
 def test_long_lists_of_an_audit_are_cut_and_counted() -> None:
