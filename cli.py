@@ -87,8 +87,10 @@ app = typer.Typer(
     help="Embed every image and text once, sweep classical heads in seconds, fine-tune only when it pays.",
     epilog="Example: python cli.py demo",
 )
-store_app = typer.Typer(cls=_Commands, no_args_is_help=True, rich_markup_mode=None, help="Look into a feature store.")
-app.add_typer(store_app, name="store")
+store_app = typer.Typer(
+    name="store", cls=_Commands, no_args_is_help=True, rich_markup_mode=None, help="Look into a feature store."
+)
+app.add_typer(store_app)
 
 Data = Annotated[
     Path | None,
@@ -234,22 +236,50 @@ class Asked:
     extra: Annotated[list[str] | None, typer.Option("--sbatch", help="Passed on, such as --account=x.")] = None
 
 
-def takes_groups(body: "Callable[..., None]") -> "Callable[..., None]":
-    """Let a command take a dataclass of options as one argument: each of its fields becomes an option of its own."""
+@dataclass(frozen=True)
+class Shown:
+    """What a command prints: a document for machines, tables and lines for people; and whether rows were left out."""
+
+    document: dict[str, Any]
+    sections: "Sequence[Section]" = ()
+    left_out: object = False
+
+
+def command(example: str, group: typer.Typer = app, **how: Any) -> "Callable[[Callable[..., Any]], Callable[..., Any]]":
+    """Register a command under its own name, its help ending with an example.
+
+    A dataclass of options is taken as one argument: each of its fields becomes an option of its own. One that returns
+    what it shows has --json.
+    """
+
+    def register(body: "Callable[..., Any]") -> "Callable[..., Any]":
+        name = body.__name__.removeprefix(f"{group.info.name}_")
+        group.command(name, epilog=f"Example: python cli.py {example}", **how)(_flat(body))
+        return body
+
+    return register
+
+
+def _flat(body: "Callable[..., Any]") -> "Callable[..., None]":
+    """Return what typer calls: it takes every option by name, and prints."""
     own = inspect.signature(body).parameters.values()
     groups: dict[str, Any] = {one.name: one.annotation for one in own if is_dataclass(one.annotation)}
     fields = {name: inspect.signature(group).parameters for name, group in groups.items()}
 
     @wraps(body)
-    def command(**given: Any) -> None:
+    def called(as_json: bool = False, **given: Any) -> None:
         made = {name: group(**{key: given.pop(key) for key in fields[name]}) for name, group in groups.items()}
-        body(**given, **made)
+        shown = body(**given, **made)
+        if shown is not None:
+            show(shown, as_json=as_json)
 
     flat = [field for one in own for field in fields.get(one.name, {one.name: one}).values()]
     options = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in flat]
-    command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-    command.__annotations__ = {one.name: one.annotation for one in options}
-    return command
+    if inspect.signature(body).return_annotation is Shown:
+        options.append(inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json))
+    called.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in options}
+    return called
 
 
 def say(line: str) -> None:
@@ -257,19 +287,23 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def show(document: dict[str, Any]) -> None:
-    """Print the one JSON document."""
-    print(json.dumps(document, indent=2, allow_nan=False))
+def show(shown: Shown, *, as_json: bool) -> None:
+    """Print one JSON document, or tables with the lines under them; the exit code says whether rows were left out."""
+    if as_json:
+        print(json.dumps(shown.document, indent=2, allow_nan=False))
+    else:
+        show_report(shown.sections)
+    raise typer.Exit(ROWS_LEFT_OUT if shown.left_out else 0)
 
 
-def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def show_table(section: "Section") -> None:
     """Print a table on stdout; one-line rows where stdout is no terminal."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for row in rows:
+    table = Table(*section.columns, title=section.title, title_justify="left", box=box.SIMPLE_HEAD)
+    for row in section.rows:
         table.add_row(*row)
     console = Console()
     if not console.is_terminal:
@@ -281,17 +315,9 @@ def show_report(sections: "Sequence[Section]") -> None:
     """Print tables with the lines under them; packages make them (`heads/report.py`), only this prints them."""
     for section in sections:
         if section.columns:
-            show_table(section.title, section.columns, section.rows)
+            show_table(section)
         for line in section.lines:
             print(line)
-
-
-def show_result(document: dict[str, Any], sections: "Sequence[Section]", *, as_json: bool) -> None:
-    """Print a result as JSON or for people."""
-    if as_json:
-        show(document)
-    else:
-        show_report(sections)
 
 
 @contextmanager
@@ -328,15 +354,13 @@ def write(name: str, folder: Path, n_rows: int | None = None, seed: int = 0) -> 
         return write_sample(name, folder, n_rows=n_rows, seed=seed, progress=update)
 
 
-def show_damage(damage: list[dict[str, Any]], what: str, *, as_json: bool) -> None:
-    """Print damaged chunks; the exit code says whether there are any that were not dropped."""
-    if as_json:
-        show({"ok": not damage, "damaged": damage})
-    else:
-        for row in damage:
-            print(f"{row['space']} ({row['fingerprint'][:12]}), chunk {row['chunk']}: {row['reason']}")
-        print(f"{len(damage)} chunks {what}")
-    raise typer.Exit(ROWS_LEFT_OUT if damage else 0)
+def damage_shown(damage: list[dict[str, Any]], what: str) -> Shown:
+    """Return what is shown of damaged chunks, those without a description among them."""
+    from store import Section
+
+    lines = [f"{row['space']} ({row['fingerprint'][:12]}), chunk {row['chunk']}: {row['reason']}" for row in damage]
+    sections = [Section(lines=[*lines, f"{len(damage)} chunks {what}"])]
+    return Shown({"ok": not damage, "damaged": damage}, sections, left_out=bool(damage))
 
 
 def embed(
@@ -701,7 +725,7 @@ def run_demo(folder: Path) -> None:
     print("next: open the chart; write a dataset.toml for your own images (README); python cli.py --help")
 
 
-@app.command(cls=_SampleCommand, epilog="Example: python cli.py sample tem")
+@command("sample tem", cls=_SampleCommand)
 def sample(
     name: Annotated[str, typer.Argument(help="Which built-in sample.")],
     folder: Annotated[Path | None, typer.Argument(help="Where to write it. Default: a folder of its name.")] = None,
@@ -712,8 +736,8 @@ def sample(
     print(write(name, folder or Path(name), rows, seed))
 
 
-@app.command(epilog="Example: python cli.py check --data tem/dataset.toml")
-def check(data: Data = None, as_json: Json = False) -> None:
+@command("check --data tem/dataset.toml")
+def check(data: Data = None) -> Shown:
     """Count rows, labels and problems: unreadable files, duplicates, leaks, rare classes."""
     from extract import probe_images
     from store import check_dataset, check_report, load_dataset, open_split
@@ -723,11 +747,10 @@ def check(data: Data = None, as_json: Json = False) -> None:
         unreadable = probe_images(dataset, progress=update)
     problems = check_rows(check_dataset(dataset, open_split(dataset, keep=False)), unreadable)
     document = {"rows": dataset.n_rows, "problems": problems}
-    show_result(document, check_report(dataset, problems), as_json=as_json)
-    raise typer.Exit(ROWS_LEFT_OUT if unreadable else 0)
+    return Shown(document, check_report(dataset, problems), left_out=unreadable)
 
 
-@app.command(epilog="Example: python cli.py explore --data tem/dataset.toml")
+@command("explore --data tem/dataset.toml")
 def explore(
     data: Data = None,
     out: Annotated[
@@ -735,8 +758,7 @@ def explore(
     ] = None,
     rows: Annotated[int, typer.Option("--rows", min=1, help="Images are read of so many rows at most.")] = 2000,
     seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Report on labels, metadata and pixels before any model, as tables and as pictures."""
     from extract import describe_images, images_report, look_at_images
     from heads import run_folder
@@ -748,13 +770,12 @@ def explore(
         looks = look_at_images(dataset, n_rows=rows, seed=seed, progress=update)
     document = found | describe_images(dataset, looks)
     document["pictures"] = draw_exploration(dataset, looks, document, out or run_folder(dataset, "explore"))
-    show_result(document, [*distribution_report(found), *images_report(document)], as_json=as_json)
     say(f"pictures: {', '.join(document['pictures'].values()) or 'none'}")
-    raise typer.Exit(ROWS_LEFT_OUT if document["unreadable"] else 0)
+    sections = [*distribution_report(found), *images_report(document)]
+    return Shown(document, sections, left_out=bool(document["unreadable"]))
 
 
-@app.command(epilog="Example: python cli.py extract --backbone efficientnet_b0")
-@takes_groups
+@command("extract --backbone efficientnet_b0")
 def extract(
     place: Place,
     seen: Seen,
@@ -774,8 +795,7 @@ def extract(
             help="Only the I-th of N parts, told apart by content: each process reads all files, to hash them.",
         ),
     ] = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Embed every image and text that the feature store lacks, each once."""
     from extract import Options, Shard, spaces_report
 
@@ -784,12 +804,14 @@ def extract(
     is_sample = dataset.spec.sample is not None
     options = Options(weights, seed, device, precision=precision, dtype=dtype, fallback_random=is_sample)
     reports = embed(dataset, features, backbone, options, batch_size=batch_size, retry=retry, shard=part)
-    show_result({"spaces": [asdict(report) for report in reports]}, spaces_report(reports), as_json=as_json)
-    raise typer.Exit(ROWS_LEFT_OUT if any(report.failed for report in reports) else 0)
+    return Shown(
+        {"spaces": [asdict(report) for report in reports]},
+        spaces_report(reports),
+        left_out=any(report.failed for report in reports),
+    )
 
 
-@app.command(epilog="Example: python cli.py heads --task morphology")
-@takes_groups
+@command("heads --task morphology")
 def heads(
     place: Place,
     tried: Tried,
@@ -800,8 +822,7 @@ def heads(
         bool, typer.Option("--final", help="Score the best heads once on the held-out rows (test).")
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes that fit at the same time.")] = 1,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Sweep heads over the stored features and metadata: which blocks earn their place?"""
     from heads import entries_report, evaluate, save_bundle, save_chart
 
@@ -812,11 +833,10 @@ def heads(
     if save:
         document["bundle"] = str(save_bundle(sweep, entries))
         say(f"bundle: {document['bundle']}")
-    show_result(document, entries_report(entries, document), as_json=as_json)
-    raise typer.Exit(ROWS_LEFT_OUT if not sweep.matrix.complete.all() else 0)
+    return Shown(document, entries_report(entries, document), left_out=not sweep.matrix.complete.all())
 
 
-@app.command(epilog="Example: python cli.py report --task morphology")
+@command("report --task morphology")
 def report(
     data: Data = None,
     task: Tasks = None,
@@ -824,8 +844,7 @@ def report(
     blocks: Blocks = None,
     head: Heads = None,
     out: Annotated[Path | None, typer.Option("--out", help="A folder. Default: runs/report by the dataset.")] = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Show where the best stored result of each task errs, by class or output and row by row; nothing is fitted."""
     from heads import Wanted, errors_report, open_results, run_folder
     from store import load_dataset
@@ -834,19 +853,21 @@ def report(
     results, missing = stored.best(task or [], Wanted(backbone or [], blocks or [], head or []))
     folder = out or run_folder(stored.dataset, "report")
     reports = [write_report(stored.dataset, result, folder) for result in results]
-    show_result({"reports": reports, "missing": missing}, errors_report(reports, missing), as_json=as_json)
-    raise typer.Exit(ROWS_LEFT_OUT if any(one["n_left_out"] for one in reports) else 0)
+    return Shown(
+        {"reports": reports, "missing": missing},
+        errors_report(reports, missing),
+        left_out=any(one["n_left_out"] for one in reports),
+    )
 
 
-@app.command(epilog="Example: python cli.py leaderboard --head finetune")
+@command("leaderboard --head finetune")
 def leaderboard(
     data: Data = None,
     task: Tasks = None,
     backbone: Backbones = None,
     blocks: Blocks = None,
     head: Heads = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Rank the stored results of each task, such as the runs of a grid, beside the best; nothing is fitted."""
     from heads import Wanted, open_results, standings, standings_report
     from store import load_dataset
@@ -854,11 +875,10 @@ def leaderboard(
     rows = standings(
         open_results(load_dataset(find_spec(data))), task or [], Wanted(backbone or [], blocks or [], head or [])
     )
-    show_result({"entries": rows}, standings_report(rows), as_json=as_json)
+    return Shown({"entries": rows}, standings_report(rows))
 
 
-@app.command(epilog="Example: python cli.py audit --task morphology")
-@takes_groups
+@command("audit --task morphology")
 def audit(
     place: Place,
     task: Tasks = None,
@@ -866,8 +886,7 @@ def audit(
     blocks: Blocks = None,
     merge: Annotated[bool, typer.Option("--merge", help="Put duplicates into one group and split anew.")] = False,
     seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Look for leaks and wrong labels: duplicates across folds and groups, and labels that models doubt."""
     from heads import audit_labels, audit_leaks, audit_report, folded, open_runs
 
@@ -880,11 +899,10 @@ def audit(
         sweep = make_sweep(dataset, features, **what)
     sweep = folded(sweep)
     document["labels"] = audit_labels(sweep, fit(sweep), open_runs(sweep.dataset)[1])
-    show_result(document, audit_report(document), as_json=as_json)
+    return Shown(document, audit_report(document))
 
 
-@app.command(epilog="Example: python cli.py curve --task morphology --unlabelled tem/unlabelled")
-@takes_groups
+@command("curve --task morphology --unlabelled tem/unlabelled")
 def curve(
     place: Place,
     tried: Tried,
@@ -893,8 +911,7 @@ def curve(
     ] = None,
     weights: Weights = "pretrained",
     device: Device = "auto",
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Score against the number of labelled rows: would more labels help, or rows without any?"""
     from extract import Options
     from heads import curve_report, learning_curves
@@ -903,12 +920,10 @@ def curve(
     sweep = make_sweep(dataset, features, **asdict(tried) | {"heads": tried.heads or ["linear"]})
     more = None if unlabelled is None else embed_more(sweep, features, unlabelled, Options(weights, device=device))
     curves = learning_curves(sweep, fit(sweep), more=more)
-    show_result({"curves": curves}, curve_report(curves), as_json=as_json)
-    raise typer.Exit(ROWS_LEFT_OUT if more is not None and not more.complete.all() else 0)
+    return Shown({"curves": curves}, curve_report(curves), left_out=more is not None and not more.complete.all())
 
 
-@app.command(epilog="Example: python cli.py transfer --leave-one-group-out --task morphology")
-@takes_groups
+@command("transfer --leave-one-group-out --task morphology")
 def transfer(
     place: Place,
     tried: Tried,
@@ -918,8 +933,7 @@ def transfer(
     leave_one_group_out: Annotated[
         bool, typer.Option("--leave-one-group-out", help="Each group in turn is never seen.")
     ] = False,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Score on what was never seen: another instrument, another specimen."""
     from heads import held_out_groups, held_out_values, open_runs, transfer_report
     from heads import transfer as score_transfer
@@ -929,11 +943,10 @@ def transfer(
     if leave_one_group_out or not held:
         held |= held_out_groups(sweep.dataset)
     entries = score_transfer(sweep, held, *open_runs(sweep.dataset))
-    show_result({"entries": entries}, transfer_report(entries), as_json=as_json)
+    return Shown({"entries": entries}, transfer_report(entries))
 
 
-@app.command(epilog="Example: python cli.py robustness --task morphology")
-@takes_groups
+@command("robustness --task morphology")
 def robustness(
     place: Place,
     tried: Tried,
@@ -942,8 +955,7 @@ def robustness(
     ] = None,
     weights: Weights = "pretrained",
     device: Device = "auto",
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Fitted on clean images, scored on disturbed ones: noise, blur, gamma, compression."""
     from extract import Options, encoders_like
     from heads import check_plain, disturbed, draw_robustness, open_runs, robustness_report
@@ -962,11 +974,10 @@ def robustness(
     chart = dataset.folder / "runs" / "robustness.png"
     draw_robustness(found, chart)
     say(f"chart: {chart}")
-    show_result({"robustness": found, "chart": str(chart)}, robustness_report(found), as_json=as_json)
+    return Shown({"robustness": found, "chart": str(chart)}, robustness_report(found))
 
 
-@app.command(epilog="Example: python cli.py conversions --task morphology")
-@takes_groups
+@command("conversions --task morphology")
 def conversions(
     place: Place,
     task: Tasks = None,
@@ -976,8 +987,7 @@ def conversions(
     weights: Weights = "pretrained",
     seed: Seed = 0,
     device: Device = "auto",
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Every conversion of 16 bits to 8 with every stored encoder: which serves best, and is it more than chance?"""
     from extract import Options, deep_blocks, encoders_like
     from heads import chosen_conversions, compare_conversions, conversions_report, each_alone, mean_ranks, open_runs
@@ -993,10 +1003,10 @@ def conversions(
     sweep = each_alone(make_sweep(variants, features, **tried), encoders)
     rows = compare_conversions(fit(sweep), open_runs(sweep.dataset)[1], dataset=dataset, variants=variants)
     ranks = mean_ranks(rows)
-    show_result({"conversions": rows, "ranks": ranks}, conversions_report(rows, ranks), as_json=as_json)
+    return Shown({"conversions": rows, "ranks": ranks}, conversions_report(rows, ranks))
 
 
-@app.command(epilog="Example: python cli.py predict tem/runs/heads tem/unlabelled")
+@command("predict tem/runs/heads tem/unlabelled")
 def predict(
     bundle: Annotated[Path, typer.Argument(help="A bundle's folder, made by heads --save or finetune.")],
     source: Annotated[Path, typer.Argument(help="A folder of images, or a table like the training table.")],
@@ -1007,8 +1017,7 @@ def predict(
     store: Store = None,
     weights: Weights = "pretrained",
     device: Device = "auto",
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Predict labels and probabilities for new files, embedding what is new."""
     from extract import Drawing, Options
     from heads import predictions_report
@@ -1019,11 +1028,10 @@ def predict(
     speed = say_speed(n_rows, time.perf_counter() - started, device=device)
     drawn = {} if drawing is None else {"drawn": drawing.document()}
     document = {"rows": n_rows, "failed": n_failed, "out": str(out), **speed, **drawn}
-    show_result(document, predictions_report(document), as_json=as_json)
-    raise typer.Exit(ROWS_LEFT_OUT if n_failed or (drawing and drawing.left_out) else 0)
+    return Shown(document, predictions_report(document), left_out=n_failed or (drawing and drawing.left_out))
 
 
-@app.command(epilog="Example: python cli.py explain tem/runs/heads tem/unlabelled --rows 4")
+@command("explain tem/runs/heads tem/unlabelled --rows 4")
 def explain(
     bundle: Annotated[Path, typer.Argument(help="A bundle's folder, made by heads --save or finetune.")],
     source: Annotated[Path, typer.Argument(help="A folder of images, or a table like the training table.")],
@@ -1035,8 +1043,7 @@ def explain(
     store: Store = None,
     weights: Weights = "pretrained",
     device: Device = "auto",
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Show what predictions look at: heat maps, the training rows they resemble, and what each block is worth."""
     from extract import Options
     from finetune import explain_files, explain_report
@@ -1052,77 +1059,66 @@ def explain(
             options=Options(weights=weights, device=device),
             progress=update,
         )
-    show_result(document, explain_report(document), as_json=as_json)
-    raise typer.Exit(ROWS_LEFT_OUT if any(row["status"] != "ok" for row in document["rows"]) else 0)
+    return Shown(document, explain_report(document), left_out=any(row["status"] != "ok" for row in document["rows"]))
 
 
-@store_app.command("ls", epilog="Example: python cli.py store ls")
-@takes_groups
-def store_ls(place: Place, as_json: Json = False) -> None:
+@command("store ls", store_app)
+def store_ls(place: Place) -> Shown:
     """List the feature spaces."""
+    from store import Section
+
     features = place.open_filled_store()
     rows = [features.info(space) for space in features.spaces()]
-    if as_json:
-        show({"spaces": rows})
-    else:
-        columns = ["name", "fingerprint", "dim", "rows", "bytes", "failed"]
-        show_table("Feature spaces", columns, [[str(row[column]) for column in columns] for row in rows])
+    columns = ["name", "fingerprint", "dim", "rows", "bytes", "failed"]
+    cells = [[str(row[column]) for column in columns] for row in rows]
+    return Shown({"spaces": rows}, [Section("Feature spaces", columns, cells)])
 
 
-@store_app.command("info", epilog="Example: python cli.py store info image@texture")
-@takes_groups
+@command("store info image@texture", store_app)
 def store_info(
     place: Place,
     name: Annotated[str, typer.Argument(metavar="SPACE", help=f"What to show: {SPACE_NAME}")],
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Show all that decides a space's vectors, and where they came from."""
+    from store import Section
+
     features = place.open_filled_store()
     space = features.find(name)
     document = features.info(space) | {"space": json.loads(space.to_json())}
-    if as_json:
-        show(document)
-    else:
-        show_table(space.name, ["key", "value"], [[key, json.dumps(value)] for key, value in document.items()])
+    cells = [[key, json.dumps(value)] for key, value in document.items()]
+    return Shown(document, [Section(space.name, ["key", "value"], cells)])
 
 
-@store_app.command("verify", epilog="Example: python cli.py store verify")
-@takes_groups
-def store_verify(place: Place, as_json: Json = False) -> None:
+@command("store verify", store_app)
+def store_verify(place: Place) -> Shown:
     """Read every chunk and name the damaged ones."""
     damage = place.open_store().verify()
     if not damage:
         place.open_filled_store()
-    show_damage(damage, "damaged", as_json=as_json)
+    return damage_shown(damage, "damaged")
 
 
-@store_app.command("repair", epilog="Example: python cli.py store repair")
-@takes_groups
-def store_repair(place: Place, as_json: Json = False) -> None:
+@command("store repair", store_app)
+def store_repair(place: Place) -> Shown:
     """Drop exactly the damaged chunks; the next extract fills them."""
-    show_damage(place.open_store().repair(), "dropped or lacking a description", as_json=as_json)
+    return damage_shown(place.open_store().repair(), "dropped or lacking a description")
 
 
-@store_app.command("gc", epilog="Example: python cli.py store gc --drop image@texture")
-@takes_groups
+@command("store gc --drop image@texture", store_app)
 def store_gc(
     place: Place,
     drop: Annotated[list[str] | None, typer.Option("--drop", help=f"To delete: {SPACE_NAME} Repeatable.")] = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Delete what killed writers left behind, and spaces by name."""
+    from store import Section
+
     document = place.open_store().gc(drop=drop or [])
-    if as_json:
-        show(document)
-    else:
-        print(
-            f"{len(document['dropped'])} spaces and {len(document['files'])} leftover files deleted, "
-            f"{document['bytes']} bytes freed"
-        )
+    n_spaces, n_files = len(document["dropped"]), len(document["files"])
+    line = f"{n_spaces} spaces and {n_files} leftover files deleted, {document['bytes']} bytes freed"
+    return Shown(document, [Section(lines=[line])])
 
 
-@store_app.command("export", epilog="Example: python cli.py store export image:bf@texture --out bf.npz")
-@takes_groups
+@command("store export image:bf@texture --out bf.npz", store_app)
 def store_export(
     place: Place,
     out: Annotated[Path, typer.Option("--out", help="The file to write: .npz, .parquet, .csv or .h5ad.")],
@@ -1131,45 +1127,34 @@ def store_export(
     to: Annotated[
         str | None, typer.Option("--to", help="npz, parquet, csv or anndata. Default: as --out ends.")
     ] = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Write ids, keys and vectors for other tools, rows in dataset order."""
-    from store import InputError, export_block
+    from store import InputError, Section, export_block
 
     if (wanted := name or space) is None:
         raise InputError("say which space to write, such as image:bf@texture; store ls lists them")
     document = export_block(*place.open(), wanted, to=to, out=out)
-    if as_json:
-        show(document)
-    else:
-        print(f"{out}: {document['rows']} rows of {document['name']}, {len(document['left_out'])} without a vector")
-    raise typer.Exit(ROWS_LEFT_OUT if document["left_out"] else 0)
+    n_lacking = len(document["left_out"])
+    line = f"{out}: {document['rows']} rows of {document['name']}, {n_lacking} without a vector"
+    return Shown(document, [Section(lines=[line])], left_out=n_lacking > 0)
 
 
-@store_app.command("import", epilog="Example: python cli.py store import bf.npz")
-@takes_groups
+@command("store import bf.npz", store_app)
 def store_import(
     place: Place,
     file: Annotated[Path, typer.Argument(help="A .npz or .parquet with keys and X, as store export writes it.")],
     space: Annotated[str | None, typer.Option("--space", help=f"For a file that does not say: {SPACE_NAME}")] = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Store the vectors of a file; what is there already stays as it is."""
-    from store import import_vectors
+    from store import Section, import_vectors
 
     features = place.open_store()
     found, n_rows = import_vectors(features, file, space=features.find(space) if space else None)
-    if as_json:
-        show({"name": found.name, "fingerprint": found.fingerprint, "rows": n_rows})
-    else:
-        print(f"{n_rows} vectors stored in {found.name} ({found.fingerprint[:12]})")
+    line = f"{n_rows} vectors stored in {found.name} ({found.fingerprint[:12]})"
+    return Shown({"name": found.name, "fingerprint": found.fingerprint, "rows": n_rows}, [Section(lines=[line])])
 
 
-@app.command(
-    context_settings={"ignore_unknown_options": True},
-    epilog="Example: python cli.py slurm extract --backbone texture --array 8 --submit",
-)
-@takes_groups
+@command("slurm extract --backbone texture --array 8 --submit", context_settings={"ignore_unknown_options": True})
 def slurm(
     command: Annotated[Literal["extract", "heads", "finetune"], typer.Argument(help="What SLURM is to run.")],
     asked: Asked,
@@ -1183,24 +1168,20 @@ def slurm(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The script. Default: slurm-COMMAND.sh.")] = None,
     submit: Annotated[bool, typer.Option("--submit", help="Hand the script to sbatch.")] = False,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Write, and submit, a batch script for SLURM: one command, or an array of shards, tasks or settings."""
-    from store import SlurmJob, submit_script
+    from store import Section, SlurmJob, submit_script
 
     job = SlurmJob(command, Path.cwd(), **asdict(asked))
     path = out or Path(f"slurm-{command}.sh")
     n_jobs = write_job(path, job, words or [], tasks=task or [], n_jobs=array, grid=grid or [])
     job_id = submit_script(path) if submit else None
-    if as_json:
-        show({"script": str(path), "jobs": n_jobs, "job_id": job_id})
-    else:
-        jobs = "1 job" if n_jobs == 1 else f"an array of {n_jobs} jobs"
-        print(f"{path}: {jobs}" + (f", submitted as {job_id}" if job_id else f"; run: sbatch {path}"))
+    jobs = "1 job" if n_jobs == 1 else f"an array of {n_jobs} jobs"
+    line = f"{path}: {jobs}" + (f", submitted as {job_id}" if job_id else f"; run: sbatch {path}")
+    return Shown({"script": str(path), "jobs": n_jobs, "job_id": job_id}, [Section(lines=[line])])
 
 
-@app.command(epilog="Example: python cli.py finetune --backbone convnext_tiny --set lr=1e-5")
-@takes_groups
+@command("finetune --backbone convnext_tiny --set lr=1e-5")
 def finetune(
     place: Place,
     changed: Changed,
@@ -1210,8 +1191,7 @@ def finetune(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint, if there is one.")] = False,
     device: Device = "auto",
     seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Train the whole network, and say whether that was worth it beside the heads."""
     from finetune import choose_settings, finetune_report
     from heads import run_folder
@@ -1223,11 +1203,14 @@ def finetune(
     how: dict[str, Any] = {"device": device, "resume": resume}
     sweep = tuning_sweep(dataset, features, settings, notes, part=part, tasks=task, seed=seed, folder=folder, **how)
     document = run_finetune(sweep, features, settings, folder, final=part.final, **how)
-    show_result(document | {"notes": notes}, finetune_report(document), as_json=as_json)
-    raise typer.Exit(ROWS_LEFT_OUT if document["left_out"] or not sweep.matrix.complete.all() else 0)
+    return Shown(
+        document | {"notes": notes},
+        finetune_report(document),
+        left_out=document["left_out"] or not sweep.matrix.complete.all(),
+    )
 
 
-@app.command(epilog="Example: python cli.py demo")
+@command("demo")
 def demo(folder: Annotated[Path, typer.Argument(help="Where to work.")] = Path(SAMPLE)) -> None:
     """Everything once, on the built-in sample: check, extract, heads, a chart, a bundle, predictions."""
     run_demo(folder)
