@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from extract import Drawing, Encoder, Looks, Options, SpaceReport
-    from finetune import FinetuneSettings
+    from finetune import Run
     from heads import Bundle, Entry, FeatureMatrix, Result, Sweep
-    from store import Dataset, FeatureStore, Problem, Section, SlurmJob, Split
+    from store import Dataset, FeatureStore, Section, SlurmJob, Split
 
 ROWS_LEFT_OUT = 3
 ROWS_AT_ONCE = 4096
@@ -223,6 +223,11 @@ class Part:
         bool, typer.Option("--final", help="Score the held-out rows (test) once, fitted on all others.")
     ] = False
 
+    @property
+    def fold(self) -> int | None:
+        """The outer fold that is scored; None for each."""
+        return 0 if self.folds == "one" else None
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -412,32 +417,37 @@ def say_speed(n_rows: int, seconds: float, *, device: Literal["auto", "cpu", "cu
     return {"seconds": round(seconds, 3), "rows_per_second": round(rate, 1)}
 
 
-def make_sweep(
-    dataset: "Dataset",
-    features: "FeatureStore",
-    *,
-    backbones: Sequence[str] | None = None,
-    folds: int | None = None,
-    subset: int | None = None,
-    needed: "Callable[[Dataset, Split], Sequence[tuple[str, Options]]] | None" = None,
-    **what: Any,
-) -> "Sweep":
-    """Put a dataset's stored features, its split and what shall be tried together; embed first what is `needed`."""
-    from extract import Options, folder_digests
-    from heads import Sweep, load_matrix, open_rows, sweep_warnings
+def make_sweep(dataset: "Dataset", features: "FeatureStore", *, folds: int | None = None, **what: Any) -> "Sweep":
+    """Put a dataset's stored features, its split and what shall be tried together."""
+    from heads import open_rows
 
     chosen = {name: value for name, value in what.items() if value is not None}
     asked = {name: chosen[name] for name in ("tasks", "heads", "seed") if name in chosen}
-    dataset, split = open_rows(dataset, folds=folds, subset=subset, **asked)
-    encoders = needed(dataset, split) if needed else []
+    dataset, split = open_rows(dataset, folds=folds, **asked)
+    return sweep_rows(dataset, split, features, **chosen)
+
+
+def sweep_rows(
+    dataset: "Dataset",
+    split: "Split",
+    features: "FeatureStore",
+    *,
+    backbones: Sequence[str] | None = None,
+    needed: "Sequence[tuple[str, Options]]" = (),
+    **what: Any,
+) -> "Sweep":
+    """Read the vectors of these rows, embedding first by what encoders are `needed`; say what is odd about them."""
+    from extract import Options, folder_digests
+    from heads import Sweep, load_matrix, sweep_warnings
+
     say_lost(features)
     if not features.spaces() and (dataset.images or dataset.texts):
         say("nothing is embedded yet: using the built-in encoders")
         embed(dataset, features, None, Options())
-    for name, options in encoders:
+    for name, options in needed:
         embed(dataset, features, [name], options)
     matrix = load_matrix(dataset, features, backbones=backbones, digests=folder_digests(backbones or []))
-    sweep = Sweep(dataset, matrix, split, **chosen)
+    sweep = Sweep(dataset, matrix, split, **what)
     for line in sweep_warnings(sweep):
         say(f"warning: {line}")
     return sweep
@@ -473,62 +483,13 @@ def write_report(dataset: "Dataset", result: "Result", folder: Path) -> dict[str
     return document | {"files": document["files"] | ({"sheet": str(sheet)} if sheet else {})}
 
 
-def subset_store(folder: Path) -> "FeatureStore":
-    """Return a run's own store: of some rows only it would be in the way beside the dataset."""
-    from store import FeatureStore
-
-    return FeatureStore(folder / "features.zarr")
-
-
-def tuning_sweep(
-    dataset: "Dataset",
-    features: "FeatureStore",
-    settings: "FinetuneSettings",
-    notes: Sequence[str],
-    *,
-    part: Part,
-    tasks: Sequence[str] | None,
-    seed: int,
-    **how: Any,
-) -> "Sweep":
-    """Return the sweep that is compared with: on the same rows, the backbone as it is among its features."""
-    from extract import Options
-    from finetune import check_run
-
-    fold = 0 if part.folds == "one" else None
-
-    def needed(dataset: "Dataset", split: "Split") -> "list[tuple[str, Options]]":
-        chosen: dict[str, Any] = {"tasks": tasks or (), "fold": fold, "final": part.final, "seed": seed}
-        ready = check_run(dataset, split, settings, **chosen, **how)
-        for line in (*notes, *(f"warning: {note}" for note in ready.notes)):
-            say(line)
-        return [(name, Options(weights, seed, how["device"])) for name, weights in ready.encoders]
-
-    return make_sweep(dataset, features, subset=part.subset, needed=needed, fold=fold, tasks=tasks, seed=seed)
-
-
-def run_finetune(
-    sweep: "Sweep", features: "FeatureStore", settings: "FinetuneSettings", folder: Path, *, final: bool, **how: Any
-) -> dict[str, Any]:
+def train(run: "Run", *, final: bool) -> dict[str, Any]:
     """Train with a bar on stderr, or a line per epoch where stderr is no terminal."""
-    from finetune import Listener, Run
-    from heads import open_runs
+    from finetune import Listener
 
     with progress("fine-tuning") as update:
         lines = {} if sys.stderr.isatty() else {"each_epoch": say}
-        listener = Listener(progress=update, say=say, **lines)
-        return Run(sweep, features, settings, folder, *open_runs(sweep.dataset), listener=listener, **how).run(
-            final=final
-        )
-
-
-def merge_duplicates(dataset: "Dataset", duplicates: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """Put duplicates into one group each, make the split anew, and return the ids of all that is merged."""
-    from store import remake_split
-
-    split = remake_split(dataset, [(pair["a"], pair["b"]) for pair in duplicates])
-    say(f"{dataset.folder / 'splits.json'}: made anew; its scores are not comparable with the old")
-    return [list(family) for family in split.merged]
+        return replace(run, listener=Listener(progress=update, say=say, **lines)).run(final=final)
 
 
 def predict_files(
@@ -614,15 +575,6 @@ def predict_parts(
             yield bundle.predict(matrix).assign(status=row_status(part.ids, reports, matrix.complete))
 
 
-def check_rows(problems: "Sequence[Problem]", unreadable: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
-    """Return all problems as JSON rows, unreadable images among them."""
-    rows = [asdict(problem) for problem in problems]
-    if unreadable:
-        examples = [f"row '{row}', image '{block}': {reason}" for row, block, reason in unreadable]
-        rows.insert(0, {"kind": "unreadable_image", "count": len(unreadable), "examples": examples})
-    return rows
-
-
 def draw_exploration(dataset: "Dataset", looks: "Looks", found: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Draw the pictures of `explore` that there is something for, and return their files by name."""
     from extract import draw_examples
@@ -701,30 +653,6 @@ def write_job(
     return max(1, len(parts))
 
 
-def run_demo(folder: Path) -> None:
-    """Run every command once on the built-in sample, and name the files it wrote."""
-    from extract import Options
-    from heads import entries_report, evaluate, save_bundle, save_chart
-    from store import InputError, check_dataset, check_report, open_split
-
-    spec = write(SAMPLE, folder)
-    dataset, features = Place(spec).open()
-    show_report(check_report(dataset, check_rows(check_dataset(dataset, open_split(dataset)), [])))
-    embed(dataset, features, ["texture"], Options())
-    try:
-        embed(dataset, features, ["efficientnet_b0"], Options())
-    except InputError as error:
-        say(f"leaving efficientnet_b0 out: {error}")
-    sweep = make_sweep(dataset, features)
-    entries = fit(sweep)
-    show_report(entries_report(entries, evaluate(sweep, entries)))
-    chart, bundle, out = save_chart(sweep, entries), save_bundle(sweep, entries), folder / "predictions.csv"
-    say(f"chart: {chart}\nbundle: {bundle}")
-    n_rows, _ = predict_files(bundle, folder / "unlabelled", out, store_url=None, options=Options())
-    print(f"wrote {spec}, {folder / 'features.zarr'}, {chart}, {bundle}, {out} ({n_rows} rows)")
-    print("next: open the chart; write a dataset.toml for your own images (README); python cli.py --help")
-
-
 @command("sample tem", cls=_SampleCommand)
 def sample(
     name: Annotated[str, typer.Argument(help="Which built-in sample.")],
@@ -740,12 +668,12 @@ def sample(
 def check(data: Data = None) -> Shown:
     """Count rows, labels and problems: unreadable files, duplicates, leaks, rare classes."""
     from extract import probe_images
-    from store import check_dataset, check_report, load_dataset, open_split
+    from store import check_dataset, check_report, load_dataset, open_split, problem_rows
 
     dataset = load_dataset(find_spec(data))
     with progress("reading images") as update:
         unreadable = probe_images(dataset, progress=update)
-    problems = check_rows(check_dataset(dataset, open_split(dataset, keep=False)), unreadable)
+    problems = problem_rows(check_dataset(dataset, open_split(dataset, keep=False)), unreadable)
     document = {"rows": dataset.n_rows, "problems": problems}
     return Shown(document, check_report(dataset, problems), left_out=unreadable)
 
@@ -888,7 +816,7 @@ def audit(
     seed: Seed = 0,
 ) -> Shown:
     """Look for leaks and wrong labels: duplicates across folds and groups, and labels that models doubt."""
-    from heads import audit_labels, audit_leaks, audit_report, folded, open_runs
+    from heads import audit_labels, audit_leaks, audit_report, folded, merge_duplicates, open_runs
 
     dataset, features = place.open()
     what = asdict(Tried(task, backbone, blocks, ["linear"], seed))
@@ -896,6 +824,7 @@ def audit(
     document = audit_leaks(sweep.dataset, sweep.matrix, sweep.split)
     if merge:
         document["merged"] = merge_duplicates(dataset, document["duplicates"])
+        say(f"{dataset.folder / 'splits.json'}: made anew; its scores are not comparable with the old")
         sweep = make_sweep(dataset, features, **what)
     sweep = folded(sweep)
     document["labels"] = audit_labels(sweep, fit(sweep), open_runs(sweep.dataset)[1])
@@ -1193,27 +1122,48 @@ def finetune(
     seed: Seed = 0,
 ) -> Shown:
     """Train the whole network, and say whether that was worth it beside the heads."""
-    from finetune import choose_settings, finetune_report
-    from heads import run_folder
+    from extract import Options
+    from finetune import Run, check_run, choose_settings, finetune_report
+    from heads import open_rows, open_runs, run_folder
+    from store import FeatureStore
 
     dataset, features = place.open()
     settings, notes = choose_settings(dataset, device=device, **asdict(changed))
     folder = run_folder(dataset, name)
-    features = features if part.subset is None else subset_store(folder)
-    how: dict[str, Any] = {"device": device, "resume": resume}
-    sweep = tuning_sweep(dataset, features, settings, notes, part=part, tasks=task, seed=seed, folder=folder, **how)
-    document = run_finetune(sweep, features, settings, folder, final=part.final, **how)
-    return Shown(
-        document | {"notes": notes},
-        finetune_report(document),
-        left_out=document["left_out"] or not sweep.matrix.complete.all(),
-    )
+    what: dict[str, Any] = {"tasks": task or (), "fold": part.fold, "seed": seed}
+    rows, split = open_rows(dataset, tasks=task or (), subset=part.subset, final=part.final, seed=seed)
+    ready = check_run(rows, split, settings, folder=folder, final=part.final, resume=resume, device=device, **what)
+    for note in (*notes, *(f"warning: {note}" for note in ready.notes)):
+        say(note)
+    if part.subset is not None:
+        features = FeatureStore(folder / "features.zarr")  # of some rows only: in the way beside the dataset
+    needed = [(name, Options(weights, seed, device)) for name, weights in ready.encoders]
+    sweep = sweep_rows(rows, split, features, needed=needed, **what)
+    run = Run(sweep, features, settings, folder, *open_runs(dataset), device=device, resume=resume)
+    document = train(run, final=part.final) | {"notes": notes}
+    is_partial = document["left_out"] or not sweep.matrix.complete.all()
+    return Shown(document, finetune_report(document), left_out=is_partial)
 
 
 @command("demo")
 def demo(folder: Annotated[Path, typer.Argument(help="Where to work.")] = Path(SAMPLE)) -> None:
     """Everything once, on the built-in sample: check, extract, heads, a chart, a bundle, predictions."""
-    run_demo(folder)
+    from extract import Options
+    from store import InputError
+
+    spec, out = write(SAMPLE, folder), folder / "predictions.csv"
+    show_report(check(spec).sections)
+    for backbone in ("texture", "efficientnet_b0"):
+        try:
+            embed(*Place(spec).open(), [backbone], Options())
+        except InputError as error:
+            say(f"leaving {backbone} out: {error}")
+    swept = heads(Place(spec), Tried(), Seen(), save=True)
+    show_report(swept.sections)
+    n_rows = predict(Path(swept.document["bundle"]), folder / "unlabelled", out).document["rows"]
+    made = [str(spec), str(folder / "features.zarr"), *(swept.document[name] for name in ("chart", "bundle"))]
+    print(f"wrote {', '.join(made)}, {out} ({n_rows} rows)")
+    print("next: open the chart; write a dataset.toml for your own images (README); python cli.py --help")
 
 
 if __name__ == "__main__":

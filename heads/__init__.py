@@ -1,6 +1,6 @@
 """Heads on stored vectors: sweeps, scores beside baselines, and bundles that predict."""
 
-from heads.audit import audit_labels, audit_leaks
+from heads.audit import audit_labels, audit_leaks, merge_duplicates
 from heads.bulk import target_scale
 from heads.bundle import Bundle
 from heads.bundle_folder import bundle_kind, describe_bundle, load_bundle, read_document, rebuild_bundle, write_document
@@ -117,6 +117,7 @@ __all__ = [
     "load_matrix",
     "load_matrix_like",
     "mean_ranks",
+    "merge_duplicates",
     "metadata_columns",
     "needed_spec",
     "network_importance",

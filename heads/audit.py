@@ -1,6 +1,6 @@
 """What stored vectors and out-of-fold predictions say against a dataset: leaks, and labels that look wrong."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from heads.matrix import FeatureMatrix
 from heads.predictions import Predictions
 from heads.sweep import Sweep
 from heads.twins import find_twins
-from store import Dataset, Split, Task, is_fitting
+from store import Dataset, Split, Task, is_fitting, remake_split
 
 
 def audit_leaks(dataset: Dataset, matrix: FeatureMatrix, split: Split) -> dict[str, Any]:
@@ -55,6 +55,20 @@ def audit_labels(sweep: Sweep, entries: Iterable[Entry], predictions: Prediction
         asked = {"blocks": entry["blocks"], "head": entry["head"], "beats_baseline": entry["beats_baseline"]}
         found[task] = asked | doubtful_labels(sweep.dataset.tasks[task], predictions.of(entry), sweep.dataset.ids)
     return found
+
+
+def merge_duplicates(dataset: Dataset, duplicates: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """Put duplicates into one group each, make the split anew, and return the ids of all that is merged.
+
+    Args:
+        dataset: As the table has it.
+        duplicates: As `audit_leaks` lists them.
+
+    Raises:
+        InputError: As `remake_split`.
+    """
+    split = remake_split(dataset, [(pair["a"], pair["b"]) for pair in duplicates])
+    return [list(family) for family in split.merged]
 
 
 def _describe(dataset: Dataset, split: Split, pair: tuple[int, int], found: dict[str, Any]) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def open_rows(
     heads: Sequence[str] = (),
     folds: int | None = None,
     subset: int | None = None,
+    final: bool = False,
     seed: int = 0,
 ) -> tuple[Dataset, Split]:
     """Return the rows to try something on, duplicates merged, and their split; nothing is embedded for it yet.
@@ -57,7 +58,8 @@ def open_rows(
         tasks: Names that have to be there.
         heads: Names that have to be there.
         folds: Of a new split.
-        subset: Draw this many rows.
+        subset: Draw this many rows that are not held out.
+        final: Held-out rows will be scored: a subset has them too.
         seed: Of a new split, and of the draw.
 
     Raises:
@@ -68,7 +70,7 @@ def open_rows(
     split = open_split(dataset, n_folds=folds, seed=seed)
     dataset = merge_groups(dataset, split.merged)
     if subset is not None:
-        dataset = dataset.take(draw_subset(dataset, split, subset, seed=seed).tolist())
+        dataset = dataset.take(draw_subset(dataset, split, subset, held_out=final, seed=seed).tolist())
     return dataset, split
 
 

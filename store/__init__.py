@@ -1,7 +1,7 @@
 """Datasets, splits, feature spaces and vectors: what every other layer stands on."""
 
 from store.blocks import BlockSpace, block_names, block_spaces, find_block
-from store.check import PROBLEMS, Problem, check_dataset
+from store.check import PROBLEMS, Problem, check_dataset, problem_rows
 from store.column import read_column
 from store.counts import summary
 from store.dataset import Dataset, Hashes, ImageBlock, ImageRef, MetadataColumn, TextBlock, hash_files
@@ -95,6 +95,7 @@ __all__ = [
     "parse_view",
     "perturbation_views",
     "prediction_dataset",
+    "problem_rows",
     "read_column",
     "remake_split",
     "spec_problems",

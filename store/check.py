@@ -1,8 +1,8 @@
 """What is wrong, or looks wrong, with a dataset, found without decoding an image."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -279,6 +279,18 @@ def check_dataset(dataset: Dataset, split: Split | None) -> list[Problem]:
     facts = Facts(dataset, split)
     found = {name: list(kind.find(facts)) for name, kind in PROBLEMS.items()}
     return [Problem(name, len(lines), lines[:_SHOWN]) for name, lines in found.items() if lines]
+
+
+def problem_rows(problems: Iterable[Problem], unreadable: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
+    """Return all problems as JSON values, unreadable images first.
+
+    Args:
+        problems: As `check_dataset` gives them.
+        unreadable: (row id, image block, reason) of each.
+    """
+    examples = [f"row '{row}', image '{block}': {reason}" for row, block, reason in unreadable]
+    first = [Problem("unreadable_image", len(examples), examples)] if examples else []
+    return [asdict(problem) for problem in (*first, *problems)]
 
 
 def _label(task: Task, row: int) -> str:

@@ -11,13 +11,14 @@ MIN_PER_CLASS = 3
 """Training rows of each class of each task that are drawn before any others."""
 
 
-def draw_subset(dataset: Dataset, split: Split, n_rows: int, *, seed: int) -> NDArray[np.int64]:
-    """Return row numbers of a subset, ascending; rows keep their roles, and held-out rows are all kept.
+def draw_subset(dataset: Dataset, split: Split, n_rows: int, *, held_out: bool, seed: int) -> NDArray[np.int64]:
+    """Return row numbers of a subset, ascending; rows keep their roles.
 
     Args:
         dataset: All rows.
         split: Says which rows are trained on when its first part is scored.
         n_rows: How many of the rows that are not held out.
+        held_out: Whether all held-out rows are in it too.
         seed: Another one, other rows.
 
     Raises:
@@ -29,7 +30,8 @@ def draw_subset(dataset: Dataset, split: Split, n_rows: int, *, seed: int) -> ND
     order = np.random.default_rng(seed).permutation(fitting)
     first = _of_each_class(dataset, order[np.isin(order, split.outer(dataset.ids)[0][0])])
     drawn = np.array(list(dict.fromkeys([*first, *order.tolist()]))[:n_rows], dtype=np.int64)
-    return np.sort(np.concatenate([drawn, np.setdiff1d(np.arange(dataset.n_rows), fitting)]))
+    held = np.setdiff1d(np.arange(dataset.n_rows), fitting)
+    return np.sort(np.concatenate([drawn, held])) if held_out else np.sort(drawn)
 
 
 def _of_each_class(dataset: Dataset, order: NDArray[np.int64]) -> list[int]:
