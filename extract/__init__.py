@@ -20,7 +20,7 @@ from extract.encoder import (
 )
 from extract.engine import Device
 from extract.explore import Looks, describe_images, draw_examples, look_at_images
-from extract.language import Language, TextEncoder, language_module, load_language, pool_tokens, text_space
+from extract.language import Language, TextEncoder, load_language, pool_tokens, text_space
 from extract.pipeline import SpaceReport, extract_features, probe_images
 from extract.report import closing_lines, images_report, row_status, spaces_report
 from extract.resize import prepare_image
@@ -64,7 +64,6 @@ __all__ = [
     "image_space",
     "images_report",
     "join_pictures",
-    "language_module",
     "load_backbone",
     "load_language",
     "load_or_random",

@@ -60,6 +60,7 @@ WEIGHTS = "weights.safetensors"
 ONNX = "model.onnx"
 NETWORK = ".network/"  # no task has such a name
 UNSEEN = "unseen"  # key of the document: ids of the rows that the network was not trained on
+SUBSET = "subset"  # and of the rows not held out that a run with --subset drew; absent where it had all
 
 
 @dataclass(frozen=True)

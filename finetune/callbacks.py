@@ -11,7 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, EMAWeightAveraging
 
 from finetune.checkpoint import ABOUT, BEST, CHECKPOINTS, LAST, NEXT
-from finetune.curves import draw_curves
+from finetune.curves import draw_curves, metrics_of
 from finetune.listener import Listener
 from finetune.module import SCORE, FinetuneModule
 from finetune.settings import FinetuneSettings
@@ -134,8 +134,7 @@ def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
 
 def epoch_words(row: Mapping[str, float], n_epochs: int) -> str:
     """Return an epoch's row in one line."""
-    fixed = ("epoch", "train_loss", "stop_loss", SCORE, "lr", "seconds")
-    metrics = ", ".join(f"{name} {value:.3f}" for name, value in row.items() if name not in fixed)
+    metrics = ", ".join(f"{name} {value:.3f}" for name, value in metrics_of(row).items())
     return (
         f"epoch {row['epoch']:.0f} of {n_epochs}: loss {row['train_loss']:.4f}, on the stop rows {row['stop_loss']:.4f}"
         f"{', ' if metrics else ''}{metrics}; {row['seconds']:.1f} s"

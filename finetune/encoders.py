@@ -1,4 +1,4 @@
-"""The encoders of branches: loaded with their weights, or built again as a blueprint describes them."""
+"""The encoders of branches: loaded with their weights, or left out of a built-in sample."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,6 @@ from extract import (
     ENCODERS,
     Backbone,
     WeightsError,
-    language_module,
     load_backbone,
     load_language,
     load_or_random,
@@ -70,13 +69,6 @@ def check_encoders(dataset: Dataset, settings: FinetuneSettings) -> None:
     for part in choose_parts(dataset, settings):
         if part.kind != "metadata":
             _check_encoder(part, str(_chosen(part, settings).encoder))
-
-
-def build_encoder(plan: BranchPlan) -> nn.Module:
-    """Return an encoder with random weights, of the shape that a plan describes; nothing is downloaded."""
-    if plan.config is not None:
-        return language_module(plan.config)
-    return load_backbone(plan.encoder, weights="random", in_chans=plan.in_chans, model_args=plan.model_args).module
 
 
 def _chosen(part: Part, settings: FinetuneSettings) -> BranchSettings:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from finetune.branches import Named
-from finetune.network import labelled_rows, row_weights
+from finetune.network import labelled_rows, sample_weights
 from finetune.settings import FinetuneSettings
 from heads import balanced_weights, target_scale
 from store import InputError, Rows, Task, did_you_mean
@@ -73,7 +73,7 @@ class ClassLoss(nn.Module):
     def __init__(self, task: Task, settings: FinetuneSettings, rows: Rows) -> None:
         super().__init__()
         known = labelled_rows(task, rows)
-        per_row = row_weights(task, known)
+        per_row = sample_weights(task, known)
         by_class = np.ones(len(task.classes))
         if task.class_weight == "balanced":
             balanced = balanced_weights(task.y, known)
@@ -100,7 +100,7 @@ class OutputLoss(nn.Module):
     def __init__(self, task: Task, settings: FinetuneSettings, rows: Rows) -> None:
         super().__init__()
         known = labelled_rows(task, rows)
-        per_row = row_weights(task, known)
+        per_row = sample_weights(task, known)
         self.register_buffer("scale", _tensor(target_scale(task.y[known], per_row)[1]))
         self.register_buffer("output_weights", _tensor(task.weights))
         self._mean_weight = float(per_row.mean())

@@ -11,7 +11,7 @@ from extract import seeded
 from finetune.blueprint import Blueprint, Fusion, Output
 from finetune.branches import Branch, ImageBranch, Input, MetadataBranch, Named, TextBranch, layers
 from finetune.choice import METADATA, choose_parts
-from finetune.encoders import Loaded, build_encoder, load_branches
+from finetune.encoders import Loaded, load_branches
 from finetune.settings import FinetuneSettings
 from heads import metadata_columns, target_scale
 from store import Dataset, InputError, Rows, Task
@@ -95,7 +95,7 @@ class MultimodalNetwork(nn.Module):
             task = dataset.tasks[output.name]
             known = labelled_rows(task, rows)
             if task.kind == "regression":
-                mean, scale = target_scale(task.y[known], row_weights(task, known))
+                mean, scale = target_scale(task.y[known], sample_weights(task, known))
                 self.units[task.name].mean.copy_(torch.from_numpy(mean))
                 self.units[task.name].scale.copy_(torch.from_numpy(scale))
 
@@ -128,14 +128,6 @@ def make_network(dataset: Dataset, settings: FinetuneSettings, *, rows: Rows, se
     return network
 
 
-def build_network(blueprint: Blueprint) -> MultimodalNetwork:
-    """Return the network of a blueprint with random weights, for a state dict to fill; its texts have no tokenizer."""
-    encoders = {plan.name: build_encoder(plan) for plan in blueprint.branches if plan.encoder and plan.shares is None}
-    return MultimodalNetwork(
-        blueprint, [Loaded(plan, encoders.get(plan.shares or plan.name)) for plan in blueprint.branches]
-    ).eval()
-
-
 def labelled_rows(task: Task, rows: Rows) -> Rows:
     """Return the training rows that a task learns from.
 
@@ -154,7 +146,7 @@ def labelled_rows(task: Task, rows: Rows) -> Rows:
     return known
 
 
-def row_weights(task: Task, rows: Rows) -> NDArray[np.float64]:
+def sample_weights(task: Task, rows: Rows) -> NDArray[np.float64]:
     """Return sample weights of some labelled rows, ones where there are none."""
     return np.ones(len(rows)) if task.sample_weight is None else task.sample_weight[rows]
 

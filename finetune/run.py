@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from extract import Device, Place
-from finetune.bundle import UNSEEN, save_bundle
+from finetune.bundle import SUBSET, UNSEEN, save_bundle
 from finetune.device import is_main_process, n_workers
 from finetune.division import KEPT, Fit, plan_fits, with_tasks
 from finetune.export import export_onnx
@@ -18,8 +18,9 @@ from finetune.from_heads import begin_from_heads
 from finetune.listener import NOBODY, Listener
 from finetune.network import MultimodalNetwork
 from finetune.outputs import Outputs, predict_rows
+from finetune.rivals import rivals
 from finetune.settings import FinetuneSettings
-from finetune.verdict import compare_with_heads, summary
+from finetune.verdict import compare_with_heads, verdict
 from heads import (
     HEADLINE,
     Calibration,
@@ -32,7 +33,7 @@ from heads import (
     given_entry,
     versions,
 )
-from store import Dataset, FeatureStore, Rows, json_key
+from store import Dataset, FeatureStore, Rows, is_fitting, json_key
 
 if TYPE_CHECKING:
     from finetune.fit import Fitted
@@ -110,17 +111,18 @@ class Run:
             raise SystemExit(0)  # the first process scores and writes
         from finetune.fit import clear_folds
 
-        sweep = self._usable(every)
+        sweep = rivals(self._usable(every), blocks_of(kept.fitted.network), self.leaderboard)
+        self._say_rivals(sweep)
         heads = sweep.run(self.leaderboard, predictions=self.predictions)
         scored = [self._entry(sweep, task, parts) for task in sweep.task_names]
         tuned = [entry for entry, _ in scored]
         spaces = self._keep(sweep, kept, scored, is_whole=len(every) > 1)
         clear_folds(self.folder, but={fit.folder for fit in fits})
-        comparisons = compare_with_heads(tuned, heads, self.predictions)
         if final:
             heads += sweep.final(heads, self.leaderboard, predictions=self.predictions)
             names = list(sweep.held_out_pairs())
             tuned += [self._entry(sweep, t, [kept], held_out=name)[0] for name in names for t in sweep.task_names]
+        comparisons = compare_with_heads(tuned, heads, self.predictions)
         return {
             "bundle": str(self.folder),
             "onnx": export_onnx(self.folder) if self.settings.onnx else None,
@@ -130,7 +132,7 @@ class Run:
             "best_epoch": kept.fitted.best_epoch,
             "seconds": round(sum(part.fitted.seconds for part in every), 1),
             "comparisons": comparisons,
-            "summary": summary(comparisons),
+            "summary": verdict(comparisons),
             "left_out": kept.left_out,
             "history": kept.fitted.history,
         }
@@ -152,6 +154,12 @@ class Run:
     def _begin(self, rows: Rows, network: MultimodalNetwork) -> None:
         place = Place(self.device)
         self.listener.say(begin_from_heads(network, self.sweep, self.store, self.settings, rows=rows, place=place))
+
+    def _say_rivals(self, sweep: Sweep) -> None:
+        n_stored, spaces = len(self.sweep.matrix.spaces), list(sweep.matrix.spaces)
+        if len(spaces) < n_stored:
+            what = ", ".join(spaces) or "metadata alone"
+            self.listener.say(f"compared with heads on {len(spaces)} of {n_stored} stored spaces: {what}")
 
     def _usable(self, parts: Sequence[Part]) -> Sweep:
         """Return the sweep without the rows that the network could not read, so that all are scored on the same."""
@@ -195,6 +203,7 @@ class Run:
                 "seed": sweep.seed,
                 "versions": versions(),
                 UNSEEN: sweep.dataset.ids[kept.fit.stop if is_whole else asked_rows(kept.fit)].tolist(),
+                **_drawn(sweep),
             },
             device=self.device,
         )
@@ -212,6 +221,12 @@ class Run:
         learned = {name: spec.tasks[name].model_dump(mode="json") for name in sweep.task_names}
         parts = [HEAD, task, role, settings, seen, learned, sweep.seed, sweep.split.fingerprint, labels.hexdigest()]
         return json_key([*parts, sweep.dataset.ids.tolist()])
+
+
+def _drawn(sweep: Sweep) -> dict[str, list[str]]:
+    """Return the ids of the rows that are not held out, where they are not all that the split has."""
+    drawn = sweep.dataset.ids[sweep.split.fitting(sweep.dataset.ids)].tolist()
+    return {SUBSET: drawn} if len(drawn) < sum(map(is_fitting, sweep.split.roles.values())) else {}
 
 
 def asked_rows(fit: Fit) -> Rows:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heads import Entry, Predictions, best, compare_entries, gain_words
+from heads import PRIOR, Entry, Predictions, best, compare_entries, gain_words, may_choose
 
 WORDS = {"helps": "worth it", "hurts": "not worth it", "not told apart": "not told apart", "no interval": "no interval"}
 
@@ -11,21 +11,32 @@ WORDS = {"helps": "worth it", "hurts": "not worth it", "not told apart": "not to
 def compare_with_heads(
     tuned: Sequence[Entry], heads: Sequence[Entry], predictions: Predictions
 ) -> list[dict[str, Any]]:
-    """Compare each task's fine-tuned entry with the best head, resample by resample.
+    """Compare each task's fine-tuned entries with the best head, resample by resample.
 
-    The head is the best of all on these very rows, which favours the heads: what is said to be worth it, is.
+    The head is the best of all on these very rows, which favours the heads: what is said to be worth it, is. On
+    held-out rows it is that same head, fitted once more: nothing is chosen there.
 
     Args:
-        tuned: One entry per task.
+        tuned: One entry per task, and one more for each held-out set.
         heads: Those of the sweep on the same rows.
         predictions: What all of them predicted.
 
     Returns:
-        JSON values per task: ``head`` and ``blocks`` of the best, value, low, high (above 0: fine-tuning is better),
-        ``verdict`` and ``words``.
+        JSON values per entry: its ``split``; ``head`` and ``blocks`` of the best, value, low, high (above 0:
+        fine-tuning is better), ``verdict`` and ``words``.
     """
-    found, by_task = best(heads), {entry["task"]: entry for entry in tuned}
-    return [_compared(by_task[task], found[task], predictions) for task in by_task if task in found]
+    final = {(e["task"], e["split"]): e for e in heads if e["head"] != PRIOR and not may_choose(e)}
+    chosen = {(e["task"], e["split"]): e for e in best(heads).values()}
+    pairs = ((entry, (chosen | final).get((entry["task"], entry["split"]))) for entry in tuned)
+    return [_compared(entry, head, predictions) for entry, head in pairs if head is not None]
+
+
+def verdict(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """Return in a sentence or two what the comparisons say: of the rows that were chosen by, and of held-out rows."""
+    splits = list(dict.fromkeys(str(one["split"]) for one in comparisons))
+    first, *held_out = ([one for one in comparisons if one["split"] == split] for split in splits or [""])
+    more = (f"On held-out {split}: {_lower(summary(found))}" for split, found in zip(splits[1:], held_out, strict=True))
+    return " ".join([summary(first), *more])
 
 
 def summary(comparisons: Sequence[Mapping[str, Any]]) -> str:
@@ -47,7 +58,12 @@ def summary(comparisons: Sequence[Mapping[str, Any]]) -> str:
 
 def _compared(tuned: Entry, head: Entry, predictions: Predictions) -> dict[str, Any]:
     gap = compare_entries(tuned, head, predictions)
-    named = {"head": head["head"], "blocks": head["blocks"]}
+    named = {"split": tuned["split"], "head": head["head"], "blocks": head["blocks"]}
+    where = "" if may_choose(tuned) else f"{tuned['split']}: "
     beside = f"{head['head']} on {' + '.join(head['blocks'])}"
-    words = f"fine-tuned beside {beside}: {gain_words(gap, gap['metric'])}: {WORDS[gap['verdict']]}"
+    words = f"{where}fine-tuned beside {beside}: {gain_words(gap, gap['metric'])}: {WORDS[gap['verdict']]}"
     return {**gap, **named, "words": words}
+
+
+def _lower(sentence: str) -> str:
+    return sentence[0].lower() + sentence[1:]

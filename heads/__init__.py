@@ -5,7 +5,7 @@ from heads.bulk import target_scale
 from heads.bundle import Bundle
 from heads.bundle_folder import bundle_kind, describe_bundle, load_bundle, read_document, rebuild_bundle, write_document
 from heads.calibration import Calibration
-from heads.chart import draw_robustness, draw_scores
+from heads.chart import COLOURS, draw_robustness, draw_scores, make_panels
 from heads.columns import prediction_words
 from heads.comparison import compare_blocks, compare_entries, gain_words
 from heads.conversions import chosen_conversions, compare_conversions, each_alone, mean_ranks
@@ -19,14 +19,14 @@ from heads.given import Given, calibration_of, given_entry
 from heads.head import balanced_weights, standardise
 from heads.importance import block_importance, network_importance
 from heads.layers import FEATURES, Layer, bundle_of_layers, features_matrix
-from heads.leaderboard import Entry, Leaderboard, best, ranked, table
+from heads.leaderboard import Entry, Leaderboard, best, may_choose, ranked, table
 from heads.linear import ABSENT, LinearHead
 from heads.matrix import MISSING, FeatureMatrix, load_matrix, load_matrix_like, metadata_columns
 from heads.metrics import HEADLINE, METRICS
 from heads.output import write_predictions
 from heads.predictions import Predictions
 from heads.refit import fit_bundle, needed_spec
-from heads.registry import HEADS
+from heads.registry import HEADS, PRIOR
 from heads.report import (
     audit_report,
     conversions_report,
@@ -58,6 +58,7 @@ from heads.transfer import held_out_groups, held_out_values, transfer
 
 __all__ = [
     "ABSENT",
+    "COLOURS",
     "Bundle",
     "Calibration",
     "Entry",
@@ -71,6 +72,7 @@ __all__ = [
     "LinearHead",
     "METRICS",
     "MISSING",
+    "PRIOR",
     "Predictions",
     "Result",
     "Stored",
@@ -116,6 +118,8 @@ __all__ = [
     "load_bundle",
     "load_matrix",
     "load_matrix_like",
+    "make_panels",
+    "may_choose",
     "mean_ranks",
     "merge_duplicates",
     "metadata_columns",

@@ -23,7 +23,7 @@ READABLE = (1, 2)  # 1 has no calibration, no conditions and no description of c
 DOCUMENT = "bundle.json"
 WEIGHTS = "weights.safetensors"
 OOD = ".ood/"  # no task has such a name
-ABOUT = ("split_fingerprint", "seed", "versions", "unseen")  # the last of a fine-tuned network alone
+ABOUT = ("split_fingerprint", "seed", "versions", "unseen", "subset")  # the last two of a fine-tuned network alone
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:

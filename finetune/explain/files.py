@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from extract import Options, encoders_from_spaces, extract_features, row_status
-from finetune.bundle import UNSEEN, FinetunedBundle
+from finetune.bundle import SUBSET, UNSEEN, FinetunedBundle
 from finetune.bundle import load_bundle as load_tuned
 from finetune.explain.models import FrozenModel, TunedModel
 from finetune.explain.rows import explain_rows
@@ -26,7 +26,7 @@ from heads import (
     load_bundle,
     network_importance,
 )
-from store import Dataset, FeatureStore, InputError, Progress, Split, prediction_dataset
+from store import Dataset, FeatureStore, InputError, Progress, Rows, Split, prediction_dataset
 
 N_NEAREST = 3
 HEAD = "finetune"  # as entries call it
@@ -117,15 +117,23 @@ def _explain_tuned(
     rows, notes = explain_rows(TunedModel(tuned, dataset), tuned.layers, table, status, out, progress=progress)
     if training is None:
         return {"rows": rows, "blocks": [], "notes": notes}
-    known, _ = _seen(tuned, training[0], training[1].fitting(training[0].ids), options)
+    known, _ = _seen(tuned, training[0], training_rows(tuned.layers, training), options)
     rows = _with_nearest(rows, tuned.layers, matrix, known, training)
     blocks, more = _blocks_of(tuned, training, options)
     return {"rows": rows, "blocks": blocks, "notes": [*notes, *more]}
 
 
+def training_rows(bundle: Bundle, training: Training) -> Rows:
+    """Return the rows that a bundle was made from: those that are not held out, or what --subset drew of them."""
+    dataset, split = training
+    rows = split.fitting(dataset.ids)
+    drawn = bundle.about.get(SUBSET)
+    return rows if drawn is None else rows[np.isin(dataset.ids[rows], drawn)]
+
+
 def _blocks_of(tuned: FinetunedBundle, training: Training, options: Options) -> tuple[list[dict[str, Any]], list[str]]:
     """Weigh a network's blocks on rows that it was not trained on, and say where that cannot be done."""
-    (dataset, split), network = training, tuned.network
+    dataset, network = training[0], tuned.network
     unseen = np.isin(dataset.ids, list(tuned.layers.about.get(UNSEEN, ())))
     score = np.flatnonzero(unseen)
     if not len(score):
@@ -140,7 +148,7 @@ def _blocks_of(tuned: FinetunedBundle, training: Training, options: Options) -> 
             seen: NDArray[np.float32] = network.fusion(torch.from_numpy(features)).numpy()
         return seen
 
-    train = np.setdiff1d(split.fitting(dataset.ids), score)
+    train = np.setdiff1d(training_rows(tuned.layers, training), score)
     how: dict[str, Any] = {"parts": parts, "see": see, "train": train, "score": score, "head": HEAD}
     return network_importance(tuned.layers, dataset, X, **how), []
 
@@ -171,9 +179,8 @@ def _with_nearest(
     rows: Sequence[dict[str, Any]], bundle: Bundle, matrix: FeatureMatrix, known: FeatureMatrix, training: Training
 ) -> list[dict[str, Any]]:
     """Name the training rows that each row resembles most; held-out rows are no training rows."""
-    dataset, split = training
-    is_fitting = np.zeros(dataset.n_rows, dtype=bool)
-    is_fitting[split.fitting(dataset.ids)] = True
+    is_fitting = np.zeros(training[0].n_rows, dtype=bool)
+    is_fitting[training_rows(bundle, training)] = True
     near = bundle.nearest(matrix, replace(known, complete=known.complete & is_fitting), k=N_NEAREST)
     named = [[{"id": name, "distance": distance} for name, distance in one] for one in near]
     return [row | {"nearest": one} for row, one in zip(rows, named, strict=True)]

@@ -10,10 +10,11 @@ SIDE_INCHES = 2.6
 DPI = 110
 TOP_PERCENTILE = 99.0  # heat above is shown as the hottest: a few pixels would leave all others cold
 OPACITY = 0.5
+LEGEND = "red to yellow: speaks for it; blue: against it"
 
 
 def draw_overlays(path: Path, picture: NDArray[np.uint8], heats: Mapping[str, NDArray[np.float32]], title: str) -> None:
-    """Write a PNG: the picture, and a copy under each heat map; red speaks for the output, blue against it.
+    """Write a PNG: the picture, and a copy under each heat map; and what the colours mean.
 
     Args:
         path: The file.
@@ -24,7 +25,7 @@ def draw_overlays(path: Path, picture: NDArray[np.uint8], heats: Mapping[str, ND
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(SIDE_INCHES * (1 + len(heats)), SIDE_INCHES + 0.5), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(SIDE_INCHES * (1 + len(heats)), SIDE_INCHES + 0.7), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize=9)
     axes = figure.subplots(1, 1 + len(heats), squeeze=False)[0]
     for axis, (name, heat) in zip(axes, {"what the network saw": None, **heats}.items(), strict=True):
@@ -33,6 +34,8 @@ def draw_overlays(path: Path, picture: NDArray[np.uint8], heats: Mapping[str, ND
         axis.set_axis_off()
         if heat is not None:
             axis.imshow(coloured(heat))
+    if heats:
+        figure.supxlabel(LEGEND, fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_png(path)  # type: ignore[no-untyped-call]
 

@@ -74,17 +74,20 @@ def test_heads_and_network_are_scored_on_the_same_rows(one_fold: tuple[Path, dic
 
 def test_the_comparison_is_paired_and_said_in_words(one_fold: tuple[Path, dict[str, Any]]) -> None:
     _, found = one_fold
+    pairs = [(one["task"], one["split"]) for one in found["comparisons"]]
+    assert pairs == [("kind", "fold-0"), ("level", "fold-0"), ("kind", "test"), ("level", "test")]
+    chosen = {one["task"]: (one["head"], one["blocks"]) for one in found["comparisons"][:2]}
     for one in found["comparisons"]:
-        own = next(e for e in found["entries"] if e["head"] == "finetune" and e["task"] == one["task"])
-        head = next(
-            e for e in found["entries"]
-            if (e["head"], e["blocks"], e["task"]) == (one["head"], one["blocks"], one["task"])
-        )  # fmt: skip
+        assert (one["head"], one["blocks"]) == chosen[one["task"]]  # nothing is chosen by held-out rows
+        same = [e for e in found["entries"] if (e["task"], e["split"]) == (one["task"], one["split"])]
+        [own] = [e for e in same if e["head"] == "finetune"]
+        [head] = [e for e in same if (e["head"], e["blocks"]) == (one["head"], one["blocks"])]
         sign = 1 if one["metric"] == "accuracy" else -1
         gap = sign * (own["metrics"][one["metric"]]["value"] - head["metrics"][one["metric"]]["value"])
         assert one["value"] == pytest.approx(gap)
-        assert one["words"].startswith(f"fine-tuned beside {one['head']} on ")
-    assert found["summary"].startswith("Fine-tuning was")
+        where = "test: " if one["split"] == "test" else ""
+        assert one["words"].startswith(f"{where}fine-tuned beside {one['head']} on ")
+    assert found["summary"].startswith("Fine-tuning was") and "On held-out test: fine-tuning was" in found["summary"]
 
 
 def test_files_of_a_run_lie_in_its_folder(one_fold: tuple[Path, dict[str, Any]]) -> None:
@@ -159,8 +162,10 @@ def test_a_subset_trains_on_so_many_rows(tmp_path: Path) -> None:
     own = [entry for entry in found["entries"] if entry["head"] == "finetune"]
     assert [entry["task"] for entry in own] == ["kind", "level"] and all(1 <= entry["n_rows"] <= 4 for entry in own)
     store = FeatureStore(tmp_path / "runs" / "finetune" / "features.zarr")
-    assert {store.info(space)["rows"] for space in store.spaces()} == {12 + 6}  # all test rows are kept
+    assert {store.info(space)["rows"] for space in store.spaces()} == {12}  # no test rows: nothing asks for them
     assert not (tmp_path / "features.zarr").exists()
+    drawn = json.loads((tmp_path / "runs" / "finetune" / "bundle.json").read_text())["subset"]
+    assert len(drawn) == 12 and not set(drawn) & {f"r{i}" for i in range(18, 24)}
 
 
 def test_unreadable_images_are_left_out_with_exit_code_3(tmp_path: Path) -> None:

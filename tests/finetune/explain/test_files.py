@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from typer.testing import CliRunner
 from cli import app
 from extract import Options
 from finetune import explain_report
+from finetune.bundle import SUBSET
+from finetune.explain.files import training_rows
 from finetune.explain.models import FrozenModel
 from heads import load_bundle
-from store import FeatureStore, load_dataset, write_sample
+from store import FeatureStore, load_dataset, make_split, write_sample
 from tests.finetune.trained import make_images
 
 ROWS = 40
@@ -51,6 +54,14 @@ def test_a_differentiable_model_gives_the_heads_own_decisions(folder):
     with torch.no_grad():
         got = [model.outputs(model.read(row))["usability"].softmax(dim=1).numpy()[0] for row in range(5)]
     assert np.allclose(got, want[:5], atol=1e-4)
+
+
+def test_the_likes_of_a_row_are_sought_among_the_rows_that_a_subset_drew(folder):
+    bundle, dataset = load_bundle(saved(folder, "--head", "linear")), load_dataset(folder / "dataset.toml")
+    training = dataset, make_split(dataset)
+    assert training_rows(bundle, training).tolist() == list(range(ROWS))
+    drawn = [str(dataset.ids[7]), str(dataset.ids[3]), "no longer there"]
+    assert training_rows(replace(bundle, about={**bundle.about, SUBSET: drawn}), training).tolist() == [3, 7]
 
 
 def test_pictures_neighbours_and_blocks_of_new_files(folder, tmp_path):

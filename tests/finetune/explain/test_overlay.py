@@ -1,7 +1,8 @@
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
-from finetune.explain.overlay import coloured, draw_overlays
+from finetune.explain.overlay import LEGEND, coloured, draw_overlays
 
 
 def test_red_speaks_for_blue_against_and_nothing_is_clear():
@@ -14,7 +15,9 @@ def test_red_speaks_for_blue_against_and_nothing_is_clear():
     assert not coloured(np.zeros((3, 3), np.float32)).any()
 
 
-def test_a_picture_is_written_with_its_heat_maps(tmp_path):
+def test_a_picture_is_written_with_its_heat_maps_and_what_their_colours_mean(tmp_path, monkeypatch):
+    words = []
+    monkeypatch.setattr(Figure, "supxlabel", lambda _, text, **how: words.append(text))
     picture = np.full((20, 20, 3), 90, np.uint8)
     for name, heats in {
         "none": {},
@@ -26,3 +29,4 @@ def test_a_picture_is_written_with_its_heat_maps(tmp_path):
         with Image.open(tmp_path / "new" / f"{name}.png") as image:
             widths.append(image.width)
     assert widths[1] == 3 * widths[0]
+    assert words == [LEGEND] and "red" in LEGEND and "blue" in LEGEND  # not of a picture alone
