@@ -2,26 +2,27 @@
 
 from extract.backbone import Backbone, ImageEncoder, image_space, vector_length, with_normalisation
 from extract.catalogue import load_backbone
+from extract.contract import Encoder
 from extract.decode import ImageError, read_image
 from extract.depth import deep_blocks
 from extract.drawing import Drawing
 from extract.encoder import (
     ENCODERS,
-    Encoder,
     Options,
     encoder_from_space,
     encoders_from_spaces,
     encoders_like,
     fitting_blocks,
     folder_digests,
-    make_encoder,
     make_encoders,
     modality_of,
 )
 from extract.engine import Device
 from extract.explore import Looks, describe_images, draw_examples, look_at_images
 from extract.language import Language, TextEncoder, load_language, pool_tokens, text_space
-from extract.pipeline import SpaceReport, extract_features, probe_images
+from extract.outcome import Failure, SpaceReport
+from extract.pipeline import extract_features
+from extract.preparation import probe_images
 from extract.report import closing_lines, images_report, row_status, spaces_report
 from extract.resize import prepare_image
 from extract.runner import Place, resolve_device
@@ -39,6 +40,7 @@ __all__ = [
     "ENCODERS",
     "Encoder",
     "ImageEncoder",
+    "Failure",
     "ImageError",
     "Language",
     "Looks",
@@ -68,7 +70,6 @@ __all__ = [
     "load_language",
     "load_or_random",
     "look_at_images",
-    "make_encoder",
     "make_encoders",
     "modality_of",
     "pool_tokens",

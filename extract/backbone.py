@@ -13,7 +13,7 @@ from extract.engine import Precision
 from extract.resize import prepare_image
 from extract.runner import ANYWHERE, Place, Runner
 from extract.weights import state_digest
-from store import FeatureSpace, InputError
+from store import FeatureSpace, InputError, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -47,11 +47,13 @@ class Backbone:
 class ImageEncoder:
     """An `Encoder` of images: the transform is built from the space, so what is recorded is what runs."""
 
+    n_looks = 1
+
     def __init__(
         self, backbone: Backbone, space: FeatureSpace, *, provenance: Mapping[str, Any], place: Place = ANYWHERE
     ) -> None:
         self.space = space
-        self.provenance = dict(provenance)
+        self.provenance: Mapping[str, Any] | None = dict(provenance)
         height_px, width_px = space.preprocess["input_px"]
         shape = (2, height_px, width_px, backbone.in_chans)
         noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -126,8 +128,9 @@ def vector_length(backbone: Backbone) -> int:
         with torch.inference_mode():
             vectors = backbone.module(torch.zeros(1, backbone.in_chans, height_px, width_px))
     except (RuntimeError, AssertionError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"'{backbone.architecture}' takes no input of {height_px} x {width_px} px: {reason}") from None
+        raise InputError(
+            f"'{backbone.architecture}' takes no input of {height_px} x {width_px} px: {one_line(error)}"
+        ) from None
     if vectors.ndim != 2:
         raise InputError(f"'{backbone.architecture}' gives {tuple(vectors.shape)} per image, not one vector")
     return int(vectors.shape[1])

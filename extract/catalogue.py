@@ -11,7 +11,7 @@ from extract.backbone import Backbone
 from extract.timm_backbone import LOCAL, read_local, timm_backbone
 from extract.torchvision_backbone import torchvision_backbone
 from extract.weights import read_state, weights_file
-from store import InputError
+from store import InputError, one_line
 
 HEADLESS = "embedonce"  # key of config.json in a folder that `save_backbone` wrote
 
@@ -110,7 +110,7 @@ def _saved_backbone(folder: Path, *, weights: str, seed: int, in_chans: int | No
         try:
             made.module.load_state_dict(read_state(file))
         except RuntimeError as error:
-            raise InputError(f"weights '{file}' do not fit '{folder}': {' '.join(str(error).split())[:300]}") from None
+            raise InputError(f"weights '{file}' do not fit '{folder}': {one_line(error)}") from None
         made = replace(made, source=str(file))
     preprocess = preprocess if input_px is None else made.preprocess
     return replace(

@@ -24,16 +24,13 @@ An image of one value becomes 0 where lo and hi are its own (it has no contrast 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.decode import ImageError
+from extract.decode import Image8, ImageError, Pixels
 
-Pixels = NDArray[Any]
-Image8 = NDArray[np.uint8]
 Window = Callable[[Pixels], tuple[float, float]]
 Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 

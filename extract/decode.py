@@ -24,6 +24,11 @@ from PIL import Image
 
 from extract.tiff import Buffer, CutShortError, TiffPage, tiff_pages, unpack
 
+Pixels = NDArray[Any]
+"""An image's values as its file has them: uint8, uint16 or float32, (h, w) or (h, w, 3)."""
+Image8 = NDArray[np.uint8]
+"""An image in 8 bits, (h, w) or (h, w, 3); of a stack (h, w, 3 p)."""
+
 MAX_PIXELS = 512 * 2**20  # 512 megapixels: a larger header is damage or an attack, and is refused before allocating
 _MMAP_BYTES = 64 * 2**20  # larger files are mapped, so that one page of a stack does not cost reading all of it
 _JPEG_END, _JPEG_SCAN = 0xD9, 0xDA

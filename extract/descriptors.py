@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-Pixels = NDArray[np.uint8]
+from extract.decode import Image8
+
 Grey = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Features = dict[str, float]
@@ -53,7 +54,7 @@ def _log(x: float) -> float:
 # --- grey values ---
 
 
-def intensity(byte: Pixels) -> Features:
+def intensity(byte: Image8) -> Features:
     """Moments, quantiles, entropy and saturation of the grey values, in units of full scale."""
     histogram = _histogram(byte) / byte.size
     cumulative = np.cumsum(histogram)
@@ -65,7 +66,7 @@ def intensity(byte: Pixels) -> Features:
     return {f"intensity_{name}": value for name, value in values.items()}
 
 
-def _histogram(byte: Pixels) -> Floats:
+def _histogram(byte: Image8) -> Floats:
     return np.asarray(cv2.calcHist([byte], [0], None, [256], [0, 256]), dtype=np.float64).ravel()
 
 
@@ -92,7 +93,7 @@ def _ring_index(shape: tuple[int, int]) -> NDArray[np.intp]:
 # --- things in the field ---
 
 
-def blobs(byte: Pixels) -> Features:
+def blobs(byte: Image8) -> Features:
     """Count, size and share of connected bright and dark regions at Otsu's threshold."""
     smooth = cv2.GaussianBlur(byte, (0, 0), 1.0)
     threshold, bright = cv2.threshold(smooth, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
@@ -106,7 +107,7 @@ def blobs(byte: Pixels) -> Features:
     return features
 
 
-def granulometry(byte: Pixels) -> Features:
+def granulometry(byte: Image8) -> Features:
     """What openings and closings of growing width remove: the sizes of bright and dark things."""
     std = max(float(byte.std()), 1.0)
     features: Features = {}
@@ -191,7 +192,7 @@ def _uniform_class() -> NDArray[np.intp]:
     return np.where(changes <= 2, bits.sum(axis=1), 9)
 
 
-def cooccurrence(byte: Pixels) -> Features:
+def cooccurrence(byte: Image8) -> Features:
     """Haralick statistics of grey-level pairs at five distances: mean over four directions, and their range."""
     low, high = np.searchsorted(np.cumsum(_histogram(byte)) / byte.size, (0.01, 0.99))
     table = np.clip((np.arange(256) - low) * N_GREYS // max(high - low, 1), 0, N_GREYS - 1).astype(np.uint8)
@@ -208,7 +209,7 @@ def cooccurrence(byte: Pixels) -> Features:
     return features
 
 
-def _pairs(greys: Pixels, dy: int, dx: int) -> Floats:
+def _pairs(greys: Image8, dy: int, dx: int) -> Floats:
     """Return the symmetric co-occurrence matrix ``(greys, greys)``, sum 1, at offset (dy, dx), dy >= 0."""
     h, w = greys.shape
     first = greys[: h - dy, max(-dx, 0) : w - max(dx, 0)]
@@ -280,7 +281,7 @@ def edges(octaves: list[Grey]) -> Features:
 # --- colour ---
 
 
-def colour(pixels: Pixels) -> Features:
+def colour(pixels: Image8) -> Features:
     """Opponent colours, saturation and a hue histogram weighted by chroma; zeros for grey."""
     rgb = np.zeros((1, 1, 3), np.uint8) if pixels.ndim == 2 else pixels
     scale = COLOUR_SIDE_PX / max(rgb.shape[:2])

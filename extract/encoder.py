@@ -4,11 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from extract.contract import Encoder
 from extract.engine import Device, Precision
 from extract.ngrams import NgramEncoder
 from extract.runner import Choice, Place, resolve_device
@@ -29,24 +27,6 @@ from store import (
 
 Modality = Literal["image", "text"]
 Block = ImageBlock | TextBlock
-
-
-class Encoder(Protocol):
-    """Turns items into vectors of its space. Encoders with weights also have `provenance`, `runner`, `batch_size`."""
-
-    space: FeatureSpace
-
-    def prepare(self, item: Any) -> Any:
-        """Return what one batch element is; runs in the decode workers, keeps no state.
-
-        Args:
-            item: 8-bit pixels ``(h, w)`` or ``(h, w, 3)`` as `view.render` gives them; or a text.
-        """
-        ...
-
-    def encode(self, batch: Sequence[Any]) -> NDArray[np.float32]:
-        """Return float32 ``(b, d)`` for b prepared items; rows do not depend on each other."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -127,20 +107,6 @@ def fitting_blocks(name: str, dataset: Dataset) -> tuple[Modality, Mapping[str, 
     return modality, blocks
 
 
-def make_encoder(name: str, block: Block, options: Options | None = None) -> Encoder:
-    """Return the encoder called `name` for one block.
-
-    Raises:
-        InputError: Unknown name, another modality than the block's, weights out of reach or not fitting.
-    """
-    modality: Modality = "image" if isinstance(block, ImageBlock) else "text"
-    if modality_of(name) != modality:
-        raise InputError(f"backbone '{name}' does not take {modality}s, but block '{block.name}' has {modality}s")
-    options = options or Options()
-    encoder = _built_in(name, block) if name in ENCODERS else _Loaded(name, modality, options).encoder(block)
-    return _stored_as(options.dtype, encoder)
-
-
 def make_encoders(
     names: Iterable[str], dataset: Dataset, options: Options | None = None
 ) -> tuple[dict[str, list[Encoder]], list[str]]:
@@ -152,7 +118,7 @@ def make_encoders(
         Encoders by block (``"image:bf"``, ``"text:notes"``), as `extract_features` takes them; and warnings.
 
     Raises:
-        InputError: As `make_encoder`; or the dataset has no block for a name.
+        InputError: Unknown name, no block for it, weights out of reach or not fitting.
     """
     options = options or Options()
     if options.device == "cuda":
@@ -223,7 +189,7 @@ def encoder_from_space(
 
     Raises:
         StoreError: What can be loaded differs from the space; the message names the fields.
-        InputError: As `make_encoder`.
+        InputError: As `make_encoders`.
     """
     return _encoders_of([space], provenance, options)[0]
 

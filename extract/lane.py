@@ -6,18 +6,19 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import compress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.encoder import Encoder
+from extract.batch import BatchSize
+from extract.contract import Encoder
 from store import FeatureStore
 
 WRITE_ROWS = 1024  # one chunk of the store
 WRITE_SECONDS = 10.0  # what is encoded waits no longer for its chunk to fill: that much a killed run loses
-BATCH_ROWS = 64  # for encoders without weights
 IN_FLIGHT = 2  # batches an encoder has at once: while the last parts of one run, the next one fills the other cores
 
 Batch = list[tuple[str, Any]]
@@ -58,6 +59,7 @@ class Lane:
         claimed: Those of them that this process embeds; written or failed, they leave both.
         embedded: Keys embedded and stored by this process; not those that another one stored meanwhile.
         is_patient: Whether what other processes claimed is left to them.
+        worked: Seconds of work for it, in whatever threads; decoding is everybody's.
     """
 
     def __init__(
@@ -76,12 +78,13 @@ class Lane:
         self.claimed: set[str] = set()
         self.embedded: set[str] = set()
         self.is_patient = True
+        self.worked = 0.0
         self._retry = retry
         self._store = store
         self._workers = workers
-        self._batch_size = batch_size or int(getattr(encoder, "batch_size", BATCH_ROWS))
+        self._given_size = batch_size
         self._prepared: Batch = []
-        self._running: deque[tuple[Batch, Future[NDArray[np.float32]]]] = deque()
+        self._running: deque[tuple[Batch, Future[tuple[NDArray[np.float32], float]]]] = deque()
         self._keys: list[str] = []
         self._vectors: list[NDArray[np.float32]] = []
         self._reasons: dict[str, str] = {}
@@ -100,13 +103,14 @@ class Lane:
 
     def prepare(self, item: Any, clock: Clock) -> Any:
         """Return what `add` takes; of an encoder without a network that is nearly all of its work."""
-        with clock.measure("decode" if hasattr(self.encoder, "runner") else "forward"):
+        with clock.measure("forward" if self.encoder.runner is None else "decode"):
             return self.encoder.prepare(item)
 
-    def add(self, key: str, prepared: Any) -> None:
-        """Take one prepared item; encode when a batch is full, write when a chunk is."""
+    def add(self, key: str, prepared: Any, seconds: float = 0.0) -> None:
+        """Take one item that was prepared in so many seconds; encode when a batch is full, write when a chunk is."""
+        self.worked += seconds
         self._prepared.append((key, prepared))
-        while len(self._prepared) >= self._batch_size:
+        while len(self._prepared) >= self._batch.rows:
             self._start()
 
     def fail(self, key: str, reason: str) -> None:
@@ -125,9 +129,10 @@ class Lane:
         """Write what is encoded, and what failed."""
         keys, vectors, reasons = self._keys, self._vectors, self._reasons
         self._keys, self._vectors, self._reasons = [], [], {}
+        begun = time.perf_counter()
         with self.clock.measure("store"):
             if keys:
-                provenance = getattr(self.encoder, "provenance", None)
+                provenance = self.encoder.provenance
                 there = self._store.present(self.encoder.space, keys)
                 self._store.write(self.encoder.space, keys, np.concatenate(vectors), provenance=provenance)
                 self.embedded.update(compress(keys, ~there))
@@ -138,6 +143,7 @@ class Lane:
             self.missing.difference_update(done)
             self.claimed.difference_update(done)
             self._written_at = time.monotonic()
+        self.worked += time.perf_counter() - begun
 
     def release(self) -> None:
         """Give back what is claimed and not written."""
@@ -145,27 +151,50 @@ class Lane:
 
     def expect(self) -> None:
         """Tell an encoder with weights how much will come, so that it picks its engine."""
-        if (runner := getattr(self.encoder, "runner", None)) is not None:
-            runner.expected = len(self.missing) * getattr(self.encoder, "n_looks", 1)
+        if self.encoder.runner is not None:
+            self.encoder.runner.expected = len(self.missing) * self.encoder.n_looks
+
+    @property
+    def engine(self) -> tuple[str, str, str]:
+        """Device, engine, and a note on why it is not the usual one, or ""."""
+        runner = self.encoder.runner
+        return ("cpu", "numpy", "") if runner is None else (*runner.describe(), runner.note)
+
+    @cached_property
+    def _batch(self) -> BatchSize:
+        """The batch size: what the user gave is fixed; a GPU's is searched for."""
+        if self._given_size is not None:
+            return BatchSize(self._given_size, grows=False)
+        runner = self.encoder.runner
+        return BatchSize(self.encoder.batch_size, grows=runner is not None and runner.resolve_device() == "cuda")
 
     def _start(self) -> None:
         while len(self._running) >= IN_FLIGHT:
             self._finish()
-        batch, self._prepared = self._prepared[: self._batch_size], self._prepared[self._batch_size :]
-        self._running.append((batch, self._workers.submit(self.encoder.encode, [item for _, item in batch])))
+        n_rows = self._batch.rows
+        batch, self._prepared = self._prepared[:n_rows], self._prepared[n_rows:]
+        self._running.append((batch, self._workers.submit(self._encode, [item for _, item in batch])))
+
+    def _encode(self, items: list[Any]) -> tuple[NDArray[np.float32], float]:
+        """Return vectors, and the seconds that they took."""
+        begun = time.perf_counter()
+        vectors = self.encoder.encode(items)
+        return vectors, time.perf_counter() - begun
 
     def _finish(self) -> None:
         """Wait for the oldest batch; one that does not fit is halved, and stays so."""
         batch, future = self._running.popleft()
         try:
             with self.clock.measure("forward"):
-                vectors = future.result()
+                vectors, seconds = future.result()
         except MemoryError:
             if len(batch) == 1:
                 raise
-            self._batch_size = min(self._batch_size, len(batch) // 2)
+            self._batch.refuse(len(batch))
             self._prepared = batch + self._prepared
             return
+        self.worked += seconds
+        self._batch.ran(len(batch), seconds)
         finite = np.asarray(np.isfinite(vectors).all(axis=1))
         for (key, _), good in zip(batch, finite, strict=True):
             if good:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from extract.engine import Precision
 from extract.runner import ANYWHERE, Place, Runner
 from extract.weights import hub_folder, read_state, seeded, state_digest, weights_file
-from store import FeatureSpace, InputError, json_key
+from store import FeatureSpace, InputError, json_key, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -64,12 +64,13 @@ class TextEncoder:
     """An `Encoder` of texts."""
 
     batch_size = BATCH_ROWS
+    n_looks = 1
 
     def __init__(
         self, language: Language, space: FeatureSpace, *, provenance: Mapping[str, Any], place: Place = ANYWHERE
     ) -> None:
         self.space = space
-        self.provenance = dict(provenance)
+        self.provenance: Mapping[str, Any] | None = dict(provenance)
         self._tokenizer = language.tokenizer
         self._tokenizing = Lock()  # a fast tokenizer refuses to be used from two threads at once
         module = with_pooling(language.module, space.pooling)
@@ -206,7 +207,7 @@ def _read_folder(name: str, folder: Path) -> tuple[Any, Any]:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise InputError(f"'{name}' is no text encoder: {_one_line(error)}") from None
+        raise InputError(f"'{name}' is no text encoder: {one_line(error)}") from None
     if not hasattr(config, "hidden_size") or getattr(config, "is_encoder_decoder", False):
         raise InputError(f"'{name}' ({config.model_type}) is no text encoder: expected one like DistilBERT or BERT")
     if tokenizer.pad_token is None:
@@ -229,7 +230,7 @@ def _network(name: str, folder: Path, config: Any, weights: str, seed: int) -> A
             folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"the weights of '{name}' cannot be loaded: {_one_line(error)}") from None
+        raise InputError(f"the weights of '{name}' cannot be loaded: {one_line(error)}") from None
     _refuse_missing(report["missing_keys"], name)
     return module
 
@@ -248,7 +249,7 @@ def _load(module: Any, file: Path) -> None:
     try:
         missing = module.load_state_dict(state, strict=False).missing_keys
     except RuntimeError as error:
-        raise InputError(f"weights '{file}' do not fit: {_one_line(error)}") from None
+        raise InputError(f"weights '{file}' do not fit: {one_line(error)}") from None
     _refuse_missing(missing, str(file))
 
 
@@ -298,7 +299,3 @@ def _cache_key(space: FeatureSpace) -> str:
 
     versions = [module.__version__ for module in (openvino, transformers, torch)]
     return json.dumps([1, versions, space.encoder, space.weights_digest, space.pooling])
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

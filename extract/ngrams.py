@@ -2,11 +2,13 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.contract import BATCH_ROWS
 from store import FeatureSpace
 
 ALGORITHM = "ngrams-1"  # raise the number when any value changes: it is the weights digest of the space
@@ -21,6 +23,11 @@ class NgramEncoder:
     A gram lies within one word and the spaces around it, so that beginnings and ends of words count as such.
     Counts are dampened (log1p) and the vector has length one; a text without a word gives zeros.
     """
+
+    runner = None
+    provenance: Mapping[str, Any] | None = None
+    batch_size = BATCH_ROWS
+    n_looks = 1
 
     def __init__(self) -> None:
         self.space = FeatureSpace(

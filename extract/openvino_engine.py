@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.engine import Precision, Vectors
+from store import usable_cores
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,7 @@ class OpenVinoEngine:
         settings = {
             "INFERENCE_PRECISION_HINT": OPENVINO_PRECISION[precision],
             "PERFORMANCE_HINT": "THROUGHPUT",
-            "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
+            "INFERENCE_NUM_THREADS": len(usable_cores()),
             "ENABLE_CPU_PINNING": False,  # decoders, and other users, share the cores
         }
         _make_first_calls()

@@ -14,9 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.decode import Image8
 from store import parse_view
-
-Image8 = NDArray[np.uint8]
 
 
 def perturb(pixels: Image8, view: str) -> Image8:

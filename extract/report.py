@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.pipeline import SpaceReport
+from extract.outcome import Failure, SpaceReport
 from store import Section
 
 SHOWN_SIZES = 2
@@ -40,10 +40,19 @@ def closing_lines(report: SpaceReport) -> list[str]:
         speed = f"{report.seconds:.1f} s, {report.rows_per_second:.0f} rows/s on {report.device} ({report.engine})"
         parts.append(f"{speed}, bottleneck: {report.bottleneck}")
     parts += [report.note] * bool(report.note)
-    failures = [f"  row '{row}': {reason}" for row, reason in report.failures[:SHOWN]]
+    failures = [f"  {_place(one)}: {one.reason}" for one in report.failures[:SHOWN]]
     n_more = len(report.failures) - SHOWN
     more = [f"  and {n_more} more; --json names them all"] if n_more > 0 else []
     return [f"{report.name}: {'; '.join(parts)}", *failures, *more]
+
+
+def _place(failure: Failure) -> str:
+    """Return where to look: ``row 'a7', column 'file', file 'a/7.tif'``; a row named as its file has no column."""
+    row = f"row '{failure.row}'"
+    if failure.file == failure.row:
+        return row
+    column = f", column '{failure.column}'" if failure.column is not None else ""
+    return f"{row}{column}" + (f", file '{failure.file}'" if failure.file is not None else "")
 
 
 def _counts(reports: Sequence[SpaceReport]) -> list[str]:
@@ -123,6 +132,6 @@ def row_status(ids: NDArray[np.str_], reports: Iterable[SpaceReport], complete: 
         reports: What was extracted of these rows.
         complete: Which of them have every vector, ``(n,)``.
     """
-    reasons = {row: reason for report in reports for row, reason in report.failures}
+    reasons = {one.row: one.reason for report in reports for one in report.failures}
     rows = zip(ids.tolist(), complete.tolist(), strict=True)
     return ["ok" if whole else reasons.get(row, "no image or text") for row, whole in rows]

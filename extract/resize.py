@@ -13,12 +13,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from extract.decode import Image8
 from store import InputError
 
-Image8 = NDArray[np.uint8]
 Size = tuple[int, int]  # (h, w), pixels
 
 INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}

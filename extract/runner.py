@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import NDArray
 
 from extract.engine import Device, Engine, Precision, Vectors, check_agreement
-from store import InputError
+from store import InputError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +96,7 @@ class Runner:
             try:
                 return self._openvino(folder)
             except Exception as error:  # noqa: BLE001 - a tracer raises whatever the model's code makes it raise
-                self.note = f"OpenVINO does not take this model, so torch runs it: {_one_line(error)}"
+                self.note = f"OpenVINO does not take this model, so torch runs it: {first_line(error)}"
         return TorchEngine(self.module, self.example, device=device, precision=self.precision)
 
     def _wants_openvino(self, folder: Path) -> bool:
@@ -114,8 +114,3 @@ class Runner:
         check_agreement(engine, self.module, self.example)
         write_converted(model, folder)
         return engine if self.precision == "float32" else OpenVinoEngine(model, precision=self.precision)
-
-
-def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200]

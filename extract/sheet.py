@@ -6,14 +6,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from extract.decode import ImageError, read_image
+from extract.decode import Image8, ImageError, read_image
 from extract.view import crop, join_pictures, seen_parts, whole_picture
 from store import Dataset, ImageBlock, view_settings
 
-Image8 = NDArray[np.uint8]
 TILE_PX, MARGIN_PX, FONT_PX = 160, 8, 11
 WORDS_SHARE = 1 / 24  # of the image's shorter side: the height of drawn-in words
 

@@ -6,7 +6,7 @@ original size is left out on purpose: where it carries information it is metadat
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -14,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract import descriptors
-from extract.descriptors import LONG_SIDE_PX, Features, Grey, Pixels
+from extract.contract import BATCH_ROWS
+from extract.decode import Image8
+from extract.descriptors import LONG_SIDE_PX, Features, Grey
 from store import Crop, FeatureSpace
 
 ALGORITHM = "texture-1"  # raise the number when any value changes: it is the weights digest of the space
 MIN_SIDE_PX = 32  # fields more elongated than 8:1 are squeezed, so that five halvings leave a pixel
 
 
-def texture_vector(pixels: Pixels) -> NDArray[np.float32]:
+def texture_vector(pixels: Image8) -> NDArray[np.float32]:
     """Return the texture vector of one image.
 
     Args:
@@ -36,6 +38,11 @@ def texture_vector(pixels: Pixels) -> NDArray[np.float32]:
 class TextureEncoder:
     """The `Encoder` of `texture_vector`; the vector is computed in `prepare`, hence in the decode workers."""
 
+    runner = None
+    provenance: Mapping[str, Any] | None = None
+    batch_size = BATCH_ROWS
+    n_looks = 1
+
     def __init__(self, convert: str | None, crop_bottom_px: Crop, **view: Any) -> None:
         self.space = FeatureSpace(
             modality="image",
@@ -48,7 +55,7 @@ class TextureEncoder:
             **view,
         )
 
-    def prepare(self, pixels: Pixels) -> NDArray[np.float32]:
+    def prepare(self, pixels: Image8) -> NDArray[np.float32]:
         """Return the vector ``(d,)`` of one image, uint8 ``(h, w)`` or ``(h, w, 3)``."""
         return texture_vector(pixels)
 
@@ -57,7 +64,7 @@ class TextureEncoder:
         return np.asarray(batch, dtype=np.float32).reshape(len(batch), self.space.dim)
 
 
-def _features(pixels: Pixels) -> Features:
+def _features(pixels: Image8) -> Features:
     grey = _resized_grey(pixels)
     byte = np.rint(grey).astype(np.uint8)
     scaled = (grey - grey.mean()) / max(float(grey.std()), 1.0)  # below one grey level there is only noise
@@ -77,7 +84,7 @@ def _features(pixels: Pixels) -> Features:
     )
 
 
-def _resized_grey(pixels: Pixels) -> Grey:
+def _resized_grey(pixels: Image8) -> Grey:
     """Return the grey image, float32 in [0, 255], longer side `LONG_SIDE_PX`, nothing rounded."""
     grey = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     h, w = grey.shape

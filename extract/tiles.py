@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.decode import ImageError
+from extract.contract import Encoder
+from extract.decode import ImageError, Pixels
 from store import FeatureSpace, n_tiles
 
-Pixels = NDArray[Any]
 TURNS: dict[str, tuple[tuple[int, bool], ...]] = {
     "none": ((0, False),),
     "flips": ((0, False), (0, True), (2, False), (2, True)),
@@ -70,17 +71,19 @@ class PooledEncoder:
     a batch may have different numbers of tiles.
     """
 
-    def __init__(self, encoder: Any) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         self.space: FeatureSpace = encoder.space
         space = self.space
         rows, columns = n_tiles(space.tiles) if space.tiles else (1, LIKELY_TILES if space.tile_px else 1)
         self.n_looks = rows * columns * len(TURNS[space.turns])
         self._encoder = encoder
-        self._rows = int(getattr(encoder, "batch_size", 64))
-        self.batch_size = max(1, self._rows // self.n_looks)
-        for name in ("runner", "provenance"):
-            if hasattr(encoder, name):
-                setattr(self, name, getattr(encoder, name))
+        self.runner, self.provenance = encoder.runner, encoder.provenance
+        self._rows: int | None = None
+
+    @cached_property
+    def batch_size(self) -> int:
+        """Images per batch: so many that their tiles and turns are what the other encoder takes."""
+        return max(1, self._encoder.batch_size // self.n_looks)
 
     def prepare(self, turns: Sequence[Sequence[Pixels]]) -> list[list[Any]]:
         """Return what the other encoder takes of every tile of every turn."""
@@ -101,14 +104,14 @@ class PooledEncoder:
 
     def _embed(self, tiles: Sequence[Any]) -> NDArray[np.float32]:
         found: list[NDArray[np.float32]] = []
-        done = 0
+        done, rows = 0, self._rows or self._encoder.batch_size
         while done < len(tiles):
             try:
-                found.append(self._encoder.encode(tiles[done : done + self._rows]))
+                found.append(self._encoder.encode(tiles[done : done + rows]))
             except MemoryError:
-                if self._rows == 1:
+                if rows == 1:
                     raise
-                self._rows = max(1, min(self._rows, len(tiles) - done) // 2)
+                self._rows = rows = max(1, min(rows, len(tiles) - done) // 2)
                 continue
             done += len(found[-1])
         return np.concatenate(found)

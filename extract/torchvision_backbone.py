@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from extract.backbone import Backbone
 from extract.weights import read_state, seeded, url_file, weights_file
-from store import InputError
+from store import InputError, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ def torchvision_backbone(name: str, weights: str, seed: int, input_px: int | Non
         try:
             network.load_state_dict(read_state(file))
         except RuntimeError as error:
-            raise InputError(f"weights '{file}' do not fit '{name}': {' '.join(str(error).split())[:300]}") from None
+            raise InputError(f"weights '{file}' do not fit '{name}': {one_line(error)}") from None
     _behead(network)
     preprocess = _preprocess(published.transforms(), input_px)
     return Backbone(network.eval(), name, preprocess, "default", str(file or f"random, seed {seed}"))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from extract.pipeline import SpaceReport
+from extract.outcome import SpaceReport
 
 
 def total_reports(parts: Iterable[Sequence[SpaceReport]]) -> list[SpaceReport]:

@@ -4,18 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from extract.convert import to_8bit
-from extract.decode import ImageError
+from extract.decode import Image8, ImageError, Pixels
 from extract.infobar import FINDERS
 from extract.perturb import perturb
 from extract.spectrum import spectrum_image
 from extract.tiles import cut, turned
 from store import Crop, is_one_crop
-
-Pixels = NDArray[Any]
-Image8 = NDArray[np.uint8]
 
 
 def crop(pixels: Pixels, bottom: Crop) -> Pixels:

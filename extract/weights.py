@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from store import InputError
+from store import InputError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +106,7 @@ def read_state(path: Path) -> "dict[str, torch.Tensor]":
         )
         state = load(path)
     except Exception as error:  # noqa: BLE001 - damaged bytes make a reader raise nearly anything
-        raise InputError(f"weights '{path}' cannot be read as tensors only: {_first_line(error)[:200]}") from None
+        raise InputError(f"weights '{path}' cannot be read as tensors only: {first_line(error)}") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"weights '{path}' hold more than tensors: expected a state dict")
@@ -196,7 +196,7 @@ def _probe(url: str) -> str | None:
     try:
         _within(PROBE_SECONDS, head)
     except (OSError, ValueError) as error:
-        return f"{_host(url)} does not answer: {_first_line(error)}"
+        return f"{_host(url)} does not answer: {first_line(error)}"
     return None
 
 
@@ -222,9 +222,9 @@ def _answers(name: str, repo_id: str, filename: str, revision: str | None = None
     except EntryNotFoundError:
         return False
     except HfHubHTTPError as error:
-        raise WeightsError(name, _first_line(error)) from None
+        raise WeightsError(name, first_line(error)) from None
     except OSError as error:
-        raise WeightsError(name, f"{_host(url)} does not answer: {_first_line(error)}") from None
+        raise WeightsError(name, f"{_host(url)} does not answer: {first_line(error)}") from None
     if _host(location) != _host(url) and (reason := unreachable(f"https://{_host(location)}/")):
         raise WeightsError(name, reason)
     return True
@@ -236,7 +236,7 @@ def _download(name: str, run: Callable[[], T]) -> T:
     except Exception as error:
         if not _is_network(error):
             raise
-        raise WeightsError(name, _first_line(error)) from None
+        raise WeightsError(name, first_line(error)) from None
 
 
 def _within(seconds: float, run: Callable[[], T]) -> T:
@@ -259,7 +259,7 @@ def _within(seconds: float, run: Callable[[], T]) -> T:
         return result  # type: ignore[no-any-return]
     if isinstance(error, OSError) or not _is_network(error):
         raise error
-    raise ConnectionError(_first_line(error)) from None
+    raise ConnectionError(first_line(error)) from None
 
 
 def _is_network(error: Exception) -> bool:
@@ -269,7 +269,3 @@ def _is_network(error: Exception) -> bool:
 
 def _host(url: str) -> str:
     return url.split("//", 1)[-1].split("/", 1)[0]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -4,7 +4,7 @@ import os
 
 from extract import Device, resolve_device
 from finetune.settings import FinetuneSettings
-from store import InputError
+from store import InputError, usable_cores
 
 MAX_WORKERS = 8
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
@@ -21,7 +21,7 @@ def n_workers(settings: FinetuneSettings, device: Device) -> int:
     """Return how many processes read images: none beside a CPU that is busy with the network."""
     if settings.workers is not None:
         return settings.workers
-    return min(MAX_WORKERS, (os.cpu_count() or 1) - 1) if resolve_device(device) == "cuda" else 0
+    return min(MAX_WORKERS, len(usable_cores()) - 1) if resolve_device(device) == "cuda" else 0
 
 
 def choose_precision(settings: FinetuneSettings, device: Device) -> str:

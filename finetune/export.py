@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from finetune.blueprint import BranchPlan
 from finetune.branches import Input
 from finetune.bundle import ONNX, FinetunedBundle, load_bundle
-from store import InputError
+from store import InputError, one_line
 
 MAX_ERROR = 1e-4  # of probabilities, and of outputs relative to their size
 MAX_ONE_FILE_BYTES = 2**31 - 2**24  # protobuf's limit, less what is not weights
@@ -66,9 +66,8 @@ def export_onnx(folder: Path) -> dict[str, Any]:
         error = _largest_error(network, path)
     except Exception as problem:
         path.unlink(missing_ok=True)
-        reason = " ".join(str(problem).split())[:300]
         raise InputError(
-            f"{folder}: this network cannot be exported to ONNX: {reason}. The bundle is kept"
+            f"{folder}: this network cannot be exported to ONNX: {one_line(problem)}. The bundle is kept"
         ) from problem
     if not error <= MAX_ERROR:
         path.unlink(missing_ok=True)

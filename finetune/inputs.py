@@ -1,6 +1,5 @@
 """Batches: what the network takes, what it is to predict, and how much each row counts."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -16,7 +15,7 @@ from finetune.mixing import Inputs, draw_mix, mix_inputs
 from finetune.pictures import Change, ImageInput
 from finetune.sampling import Place
 from heads import metadata_columns
-from store import Dataset, InputError, Progress, Rows, Task
+from store import Dataset, InputError, Progress, Rows, Task, usable_cores
 
 CACHE_BYTES = 2 * 2**30  # begun pictures kept in memory
 MAX_THREADS = 16
@@ -181,7 +180,7 @@ class RowDataset(torch.utils.data.Dataset[Batch]):
     def _begin_all(self, rows: Rows, texts: dict[str, Any], progress: Progress | None) -> list[str | None]:
         """Begin every row, keep what fits, and return why a row cannot be used, None where it can."""
         reasons: list[str | None] = []
-        with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(min(MAX_THREADS, len(usable_cores()))) as pool:
             for reason in pool.map(lambda row: self._begin(int(row), texts), rows):
                 reasons.append(reason)
                 if progress:

@@ -4,7 +4,6 @@ One model per inner fold, stopped early on that fold's other part; the head is t
 no row is wasted and no number of rounds has to be guessed. Columns are few per tree, as in a random forest.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from heads.head import Job
 from heads.held_out import HeldOut, predicted
+from store import usable_cores
 
 MAX_ROUNDS = 400
 PATIENCE = 10
@@ -106,7 +106,7 @@ def fit_boosted(X: NDArray[np.float32], jobs: Sequence[Job], *, seed: int) -> li
     """
     folds = [_outputs(job) for job in jobs]
     flat = [fold for outputs in folds for output in outputs for fold in output]
-    n_cores = _n_cores()
+    n_cores = len(usable_cores())
     is_large = X.size > LARGE_CELLS
     with ThreadPoolExecutor(1 if is_large else n_cores) as pool:
         trained = iter(
@@ -224,7 +224,9 @@ def _parameters(fold: Fold, n_rows: int, n_columns: int) -> dict[str, Any]:
 
 
 def _mean_prediction(boosters: Sequence[Any], X: NDArray[np.float32]) -> NDArray[np.float64]:
-    predictions = [booster.predict(X, num_threads=1 if X.size < LARGE_CELLS else _n_cores()) for booster in boosters]
+    predictions = [
+        booster.predict(X, num_threads=1 if X.size < LARGE_CELLS else len(usable_cores())) for booster in boosters
+    ]
     return np.asarray(np.mean(predictions, axis=0), dtype=np.float64)
 
 
@@ -234,7 +236,3 @@ def _classes(job: Job) -> NDArray[np.int64]:
 
 def _at(weight: NDArray[np.float64] | None, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
     return None if weight is None else weight[rows]
-
-
-def _n_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

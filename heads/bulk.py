@@ -4,7 +4,6 @@ A fold that several tasks share is standardised and rotated once; folds of one k
 them on all cores; and what is large is made, used and dropped before the next.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from heads.design import Design, make_design, share_designs
 from heads.head import Float, Index, Job, Standardiser, row_chunks, standardise, standardise_folds
 from heads.logistic import solve_logistic
 from heads.ridge import solve_ridge
+from store import usable_cores
 
 WINDOW_CELLS = 2**26  # numbers of the designs held at once
 BATCH_CELLS = 2**22  # numbers of the coordinates solved together
@@ -291,8 +291,7 @@ def _blas() -> ThreadpoolController:
 
 def _n_cores() -> int:
     """Cores that this process may use: as many as BLAS was allowed."""
-    n_available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min([n_available, *(int(library["num_threads"]) for library in _blas().info())])
+    return min([len(usable_cores()), *(int(library["num_threads"]) for library in _blas().info())])
 
 
 def _parallel(function: Callable[[A], B], items: Sequence[A]) -> list[B]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any, ParamSpec, TypeVar
 
-from store import InputError
+from store import InputError, usable_cores
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,7 +44,7 @@ def worker_processes(compute: Callable[P, R], n_jobs: int) -> Iterator[Callable[
 
 def _shares(n_jobs: int) -> list[list[int]]:
     """Divide the cores of this process among the jobs."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    cores = usable_cores()
     n_jobs = min(n_jobs, len(cores))
     return [cores[i::n_jobs] for i in range(n_jobs)]
 

@@ -6,7 +6,7 @@ from store.column import read_column
 from store.counts import summary
 from store.dataset import Dataset, Hashes, ImageBlock, ImageRef, MetadataColumn, TextBlock, hash_files
 from store.distribution import Stratum, distributions, strata
-from store.errors import InputError, StoreError, did_you_mean, write_error
+from store.errors import InputError, StoreError, did_you_mean, first_line, one_line, write_error
 from store.exchange import export_block, import_vectors
 from store.folds import Rows, inner_folds
 from store.keys import file_key, json_key, text_key
@@ -24,7 +24,7 @@ from store.split import Split, is_fitting, make_split
 from store.split_file import open_split, remake_split
 from store.subset import draw_subset
 from store.task import Task
-from store.threads import in_threads
+from store.threads import in_threads, usable_cores
 from store.variants import with_variants
 from store.vectors.features import FeatureStore
 from store.view import (
@@ -79,6 +79,7 @@ __all__ = [
     "export_block",
     "file_key",
     "find_block",
+    "first_line",
     "hash_files",
     "import_vectors",
     "in_threads",
@@ -90,6 +91,7 @@ __all__ = [
     "make_split",
     "merge_groups",
     "n_tiles",
+    "one_line",
     "open_split",
     "parse_spec",
     "parse_view",
@@ -103,6 +105,7 @@ __all__ = [
     "submit_script",
     "summary",
     "text_key",
+    "usable_cores",
     "view_settings",
     "with_variants",
     "write_error",

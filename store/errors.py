@@ -1,4 +1,4 @@
-"""The two errors a user may meet, what a failed write means, and the hint for a misspelt word."""
+"""The two errors a user may meet, what others' errors say in a line, and the hint for a misspelt word."""
 
 import errno
 from collections.abc import Iterable
@@ -19,6 +19,17 @@ def write_error(path: Path, error: OSError) -> InputError | StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(f"{path}: the disk is full. What was finished is kept: make room and run the command again")
     return InputError(f"{path}: cannot be written ({error.strerror or error}). Make its folder writable")
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's whole message in one line, at most 300 characters; the error's type where it says nothing."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message that says anything, at most 200 characters; else the error's type."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:200]
 
 
 def did_you_mean(word: str, choices: Iterable[str], *, n: int = 1) -> str:

@@ -65,6 +65,9 @@ def peak_mb() -> float:
 class Means:
     """An encoder that costs nothing: the grey values, repeated to d = 512 numbers."""
 
+    runner = provenance = None
+    batch_size, n_looks = 64, 1
+
     def __init__(self) -> None:
         from store import FeatureSpace
 

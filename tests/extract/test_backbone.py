@@ -11,10 +11,11 @@ from safetensors.torch import save_file
 
 from extract.backbone import vector_length
 from extract.catalogue import load_backbone
-from extract.encoder import Options, make_encoder
+from extract.encoder import Options
 from extract.engine import relative_error
 from extract.weights import seeded
 from store import ImageBlock, InputError
+from tests.extract.made import make_encoder
 
 LOCAL = Path("../shared/weights/mobilenetv2_100")
 RANDOM = Options(weights="random", device="cpu", engine="torch")

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from extract import encoder, weights
-from extract.encoder import ENCODERS, Options, encoder_from_space, encoders_like, make_encoder, modality_of
+from extract.encoder import ENCODERS, Options, encoder_from_space, encoders_like, modality_of
 from store import Dataset, ImageBlock, InputError, StoreError, TextBlock, parse_spec
+from tests.extract.made import make_encoder
 
 IMAGES = ImageBlock("bf", (), "percentile_clip", 3)
 TEXTS = TextBlock("notes", ())
@@ -65,7 +66,7 @@ def test_unknown_name_is_answered_with_the_nearest(wrong: str, right: str) -> No
 
 
 def test_name_of_the_other_modality_is_refused() -> None:
-    with pytest.raises(InputError, match="'ngrams' does not take images, but block 'bf' has images"):
+    with pytest.raises(InputError, match=r"backbone 'ngrams' takes texts, but the dataset has no \[texts"):
         make_encoder("ngrams", IMAGES)
 
 

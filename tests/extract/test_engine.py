@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from extract.encoder import Options, make_encoder
+from extract.encoder import Options
 from extract.engine import MAX_RELATIVE_ERROR, relative_error
 from extract.runner import Runner
 from store import ImageBlock
+from tests.extract.made import make_encoder
 from tests.extract.networks import images
 
 BLOCK = ImageBlock("bf", (), "none")

@@ -7,15 +7,18 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Barrier
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from extract import lane, pipeline, rounds
-from extract.encoder import Options, make_encoder, make_encoders
+from extract import Failure, SpaceReport, ahead, lane, pipeline, preparation, rounds
+from extract.ahead import in_order
+from extract.encoder import Options, make_encoders
 from extract.lane import Clock, Lane
-from extract.pipeline import extract_features, probe_images
+from extract.pipeline import extract_features
+from extract.preparation import probe_images
 from store import (
     CONVERSIONS,
     Dataset,
@@ -27,6 +30,7 @@ from store import (
     load_dataset,
     with_variants,
 )
+from tests.extract.made import WithoutNetwork, make_encoder
 
 N_IMAGES = 6
 
@@ -36,15 +40,15 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def make_dataset(folder: Path, *, files: list[str] | None = None, extra: str = "") -> Dataset:
+def make_dataset(folder: Path, *, files: list[str] | None = None, extra: str = "", n_images: int = N_IMAGES) -> Dataset:
     """Six different images in a folder, one row each; the texts differ in length."""
     rng = np.random.default_rng(0)
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    for index in range(N_IMAGES):
+    for index in range(n_images):
         pixels = rng.integers(0, 256, (40 + index, 50, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "images" / f"{index}.png")
-    files = files or [f"{index}.png" for index in range(N_IMAGES)]
-    rows = [f"row{i},{file},{'grain ' * (N_IMAGES - i)}end,{'ab'[i % 2]}" for i, file in enumerate(files)]
+    files = files or [f"{index}.png" for index in range(n_images)]
+    rows = [f"row{i},{file},{'grain ' * (n_images - i)}end,{'ab'[i % 2]}" for i, file in enumerate(files)]
     (folder / "labels.csv").write_text("\n".join(["id,file,notes,label", *rows]))
     (folder / "dataset.toml").write_text(
         'name = "x"\ntable = "labels.csv"\nroot = "images"\nid = "id"\n'
@@ -54,7 +58,7 @@ def make_dataset(folder: Path, *, files: list[str] | None = None, extra: str = "
     return load_dataset(folder / "dataset.toml")
 
 
-class Recorder:
+class Recorder(WithoutNetwork):
     """An encoder that says what it saw: mean grey value and number of rows of pixels."""
 
     def __init__(self, name: str = "recorder", *, fits: int = 10_000, stop_after: int | None = None) -> None:
@@ -74,7 +78,7 @@ class Recorder:
         return np.array(batch, dtype=np.float32)
 
 
-def embed(dataset: Dataset, encoder: object, store: FeatureStore, **options: object) -> pipeline.SpaceReport:
+def embed(dataset: Dataset, encoder: object, store: FeatureStore, **options: object) -> SpaceReport:
     return extract_features(dataset, {"image:bf": [encoder]}, store, **options)[0]  # type: ignore[list-item,arg-type]
 
 
@@ -102,7 +106,7 @@ def test_vectors_are_those_of_their_rows(tmp_path: Path) -> None:
 def test_what_an_encoder_without_a_network_does_is_its_own_work_not_decoding(tmp_path: Path) -> None:
     clock, store = Clock(), FeatureStore(tmp_path / "f.zarr")
     networked = Recorder()
-    networked.runner = None  # type: ignore[attr-defined]
+    networked.runner = object()  # type: ignore[attr-defined]
     with ThreadPoolExecutor(1) as workers:
         for encoder, part in ((Recorder(), "forward"), (networked, "decode")):
             before = dict(clock.spent)
@@ -153,8 +157,8 @@ def test_equal_content_is_embedded_once(tmp_path: Path) -> None:
 
 def test_image_is_decoded_once_for_all_encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: Counter[str] = Counter()
-    real = pipeline.read_image
-    monkeypatch.setattr(pipeline, "read_image", lambda path, page: reads.update([path.name]) or real(path, page))
+    real = preparation.read_image
+    monkeypatch.setattr(preparation, "read_image", lambda path, page: reads.update([path.name]) or real(path, page))
     dataset, store = make_dataset(tmp_path), FeatureStore(tmp_path / "f.zarr")
     texture = make_encoder("texture", dataset.images["bf"])
     extract_features(dataset, {"image:bf": [Recorder(), Recorder("two"), texture]}, store)
@@ -168,8 +172,8 @@ def test_image_is_decoded_once_for_all_encoders(tmp_path: Path, monkeypatch: pyt
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each file is decoded."""
     counts: Counter[str] = Counter()
-    real = pipeline.read_image
-    monkeypatch.setattr(pipeline, "read_image", lambda path, page: counts.update([path.name]) or real(path, page))
+    real = preparation.read_image
+    monkeypatch.setattr(preparation, "read_image", lambda path, page: counts.update([path.name]) or real(path, page))
     return counts
 
 
@@ -224,7 +228,7 @@ def test_stack_and_its_parts_come_from_one_decode(tmp_path: Path, reads: Counter
     assert [report.embedded for report in parts] == [6] * 4
     assert (both.name, both.rows, both.embedded, both.failed) == ("image:both@test_resnet", 6, 5, 1)
     reason = "cannot be stacked: its images have 41 x 50 and 40 x 50 px after the crop; they are to be of one size"
-    assert both.failures == (("row1", reason),)
+    assert both.failures == (Failure("row1", "file", "1.png + fl/1.png", reason),)
     assert set(reads.values()) == {2} and len(reads) == N_IMAGES  # each name stands in two folders
     assert probe_images(dataset) == [("row1", "both", reason)]
 
@@ -253,8 +257,11 @@ def test_unreadable_images_are_counted_and_the_rest_goes_on(tmp_path: Path) -> N
     store, encoder = FeatureStore(tmp_path / "f.zarr"), Recorder()
     report = embed(dataset, encoder, store)
     assert (report.embedded, report.failed, report.rows) == (4, 2, 6)
-    assert [row for row, _ in report.failures] == ["row1", "row2"]
-    assert all(reason for _, reason in report.failures)
+    assert [(one.row, one.column, one.file) for one in report.failures] == [
+        ("row1", "file", "1.png"),
+        ("row2", "file", "2.png"),
+    ]
+    assert all(one.reason for one in report.failures)
     again = embed(dataset, encoder, store)
     assert (again.embedded, again.present, again.failed) == (0, 4, 2)
     keys = dataset.images["bf"].keys()
@@ -267,8 +274,8 @@ def test_failed_rows_are_tried_again_only_on_request(tmp_path: Path, monkeypatch
     cut = tmp_path / "images" / "1.png"
     cut.write_bytes(cut.read_bytes()[:200])
     embed(dataset, Recorder(), store)
-    real = pipeline.read_image
-    monkeypatch.setattr(pipeline, "read_image", lambda path, page: reads.append(path.name) or real(path, page))
+    real = preparation.read_image
+    monkeypatch.setattr(preparation, "read_image", lambda path, page: reads.append(path.name) or real(path, page))
     embed(dataset, Recorder(), store)
     assert reads == []
     embed(dataset, Recorder(), store, retry=True)
@@ -281,13 +288,55 @@ def test_batch_that_does_not_fit_is_halved(tmp_path: Path) -> None:
     assert encoder.batches == [3, 3]
 
 
+class OnGpu(Recorder):
+    """An encoder whose device has room for so many rows, and takes a batch in the same time however long."""
+
+    def __init__(self, name: str = "gpu", *, fits: int) -> None:
+        super().__init__(name, fits=fits)
+        self.runner = SimpleNamespace(  # type: ignore[assignment]
+            resolve_device=lambda: "cuda", describe=lambda: ("cuda", "torch"), note="", expected=None
+        )
+        self.batch_size = 2
+
+    def encode(self, batch: list[tuple[float, float]]) -> np.ndarray:
+        time.sleep(0.02)
+        return super().encode(batch)
+
+
+def test_batch_size_is_found_on_a_gpu_unless_given(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path, n_images=60)
+    free, fixed = OnGpu(fits=9), OnGpu("fixed", fits=9)
+    embed(dataset, free, FeatureStore(tmp_path / "f.zarr"))
+    assert free.batches[:4] == [2] * 4 and 4 in free.batches
+    assert max(free.batches) == 8 and sum(free.batches) == 60
+    embed(dataset, fixed, FeatureStore(tmp_path / "f.zarr"), batch_size=3)
+    assert set(fixed.batches) == {3}
+    keys = dataset.images["bf"].keys()
+    store = FeatureStore(tmp_path / "f.zarr")
+    assert np.array_equal(store.read(free.space, keys), store.read(fixed.space, keys))
+
+
+def test_seconds_of_a_pass_are_divided_by_work(tmp_path: Path) -> None:
+    class Sleeper(Recorder):
+        def encode(self, batch: list[tuple[float, float]]) -> np.ndarray:
+            time.sleep(0.2)
+            return super().encode(batch)
+
+    dataset, begun = make_dataset(tmp_path), time.perf_counter()
+    encoders = {"image:bf": [Recorder("quick"), Sleeper("slow")]}
+    quick, slow = extract_features(dataset, encoders, FeatureStore(tmp_path / "f.zarr"), batch_size=3)
+    assert 0.2 < quick.seconds + slow.seconds < time.perf_counter() - begun
+    assert quick.seconds < slow.seconds / 2
+    assert slow.rows_per_second == pytest.approx(6 / slow.seconds, rel=0.01)
+
+
 def test_vector_that_is_not_finite_is_a_failed_row(tmp_path: Path) -> None:
     class Overflowing(Recorder):
         def encode(self, batch: list[tuple[float, float]]) -> np.ndarray:
             return np.array([(mean, np.nan if rows == 42 else rows) for mean, rows in batch], dtype=np.float32)
 
     report = embed(make_dataset(tmp_path), Overflowing(), FeatureStore(tmp_path / "f.zarr"))
-    assert (report.embedded, report.failures) == (5, (("row2", "its vector is not finite"),))
+    assert (report.embedded, report.failures) == (5, (Failure("row2", "file", "2.png", "its vector is not finite"),))
 
 
 def test_one_row_that_does_not_fit_ends_the_run(tmp_path: Path) -> None:
@@ -328,8 +377,8 @@ def test_rows_are_written_a_chunk_at_a_time(tmp_path: Path, monkeypatch: pytest.
 def test_what_another_process_embedded_meanwhile_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane, "WRITE_ROWS", 1)
     monkeypatch.setattr(rounds, "MIN_RUN", 1)
-    monkeypatch.setattr(pipeline, "MAX_WORKERS", 1)
-    monkeypatch.setattr(pipeline, "AHEAD", 2)
+    monkeypatch.setattr(ahead, "MAX_WORKERS", 1)
+    monkeypatch.setattr(ahead, "AHEAD", 2)
     dataset, store = make_dataset(tmp_path), FeatureStore(tmp_path / "f.zarr")
     keys = dataset.images["bf"].keys()
 
@@ -453,7 +502,7 @@ def _claim(url: Path, keys: list[str]) -> tuple[list[str], list[str]]:
 
 
 def test_texts_go_from_short_to_long_and_rows_stay_theirs(tmp_path: Path) -> None:
-    class Lengths:
+    class Lengths(WithoutNetwork):
         space = FeatureSpace("text", "lengths", 1, "0" * 64)
 
         def __init__(self) -> None:
@@ -483,8 +532,8 @@ def test_unknown_block_is_refused(tmp_path: Path) -> None:
 
 def test_work_ahead_is_bounded() -> None:
     started: list[int] = []
-    results = pipeline._in_order((i, lambda i=i: started.append(i)) for i in range(5000))
+    results = in_order((i, lambda i=i: started.append(i)) for i in range(5000))
     next(results)
     time.sleep(0.05)
-    assert len(started) <= 16 * pipeline.MAX_WORKERS
+    assert len(started) <= 16 * ahead.MAX_WORKERS
     results.close()

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from extract import SpaceReport, closing_lines, spaces_report
+from extract import Failure, SpaceReport, closing_lines, spaces_report
 
 FIRST = SpaceReport(
     name="text:name@ngrams",
@@ -43,7 +43,22 @@ def test_where_nothing_is_shared_nothing_is_said_of_it() -> None:
 
 def test_where_nothing_was_embedded_there_is_no_speed() -> None:
     assert closing_lines(AGAIN) == ["text:name@ngrams: 0 embedded, 600 present, 0 failed"]
-    failed = replace(AGAIN, present=575, failed=25, failures=tuple((f"r{i}", "cut in half") for i in range(25)))
+    failed = replace(
+        AGAIN,
+        present=575,
+        failed=25,
+        failures=tuple(Failure(f"r{i}", "file", f"{i}.png", "cut in half") for i in range(25)),
+    )
     lines = closing_lines(failed)
     assert lines[0] == "text:name@ngrams: 0 embedded, 575 present, 25 failed"
-    assert lines[1] == "  row 'r0': cut in half" and lines[21] == "  and 5 more; --json names them all"
+    assert lines[1] == "  row 'r0', column 'file', file '0.png': cut in half"
+    assert lines[21] == "  and 5 more; --json names them all"
+
+
+def test_a_row_that_is_its_file_and_a_text_are_named_once() -> None:
+    failures = (
+        Failure("a.png", "0", "a.png", "is cut short"),
+        Failure("r1", "notes", None, "its vector is not finite"),
+    )
+    _, *lines = closing_lines(replace(AGAIN, failed=2, failures=failures))
+    assert lines == ["  row 'a.png': is cut short", "  row 'r1', column 'notes': its vector is not finite"]

@@ -8,9 +8,10 @@ from safetensors.torch import save_file
 
 from extract import residual
 from extract.catalogue import load_backbone
-from extract.encoder import Options, make_encoder
+from extract.encoder import Options
 from extract.residual import NORMS, Residual
 from store import ImageBlock, InputError
+from tests.extract.made import make_encoder
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ import torch
 
 from extract.backbone import Backbone, image_space, with_normalisation
 from extract.catalogue import load_backbone
-from extract.encoder import Options, folder_digests, make_encoder, make_encoders
+from extract.encoder import Options, folder_digests, make_encoders
 from extract.engine import relative_error
 from extract.language import load_language, text_space, with_pooling
 from extract.saving import save_backbone, save_language
 from extract.weights import seeded
 from store import Dataset, ImageBlock, InputError, TextBlock, view_settings
+from tests.extract.made import make_encoder
 from tests.extract.test_pipeline import make_dataset
 
 TORCH = Options(device="cpu", engine="torch")

@@ -10,6 +10,7 @@ from PIL import Image
 
 from extract import Shard, extract_features
 from store import Dataset, FeatureSpace, FeatureStore, InputError, load_dataset
+from tests.extract.made import WithoutNetwork
 
 KEYS = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(1000)]
 
@@ -27,7 +28,7 @@ def test_what_is_no_part_is_refused(text: str) -> None:
         Shard.parse(text)
 
 
-class Means:
+class Means(WithoutNetwork):
     """An encoder of two numbers that counts what it is given."""
 
     space = FeatureSpace("image", "means", 2, "0" * 64, convert="none")
@@ -67,7 +68,7 @@ def test_the_parts_together_are_the_whole(tmp_path: Path) -> None:
     for count in ("rows", "embedded", "shared", "present", "failed"):
         assert sum(getattr(report, count) for report in reports) == getattr(one, count), count
     assert min(report.embedded for report in reports) > 0
-    assert sorted(row for report in reports for row, _ in report.failures) == ["r58", "r59"]
+    assert sorted(one.row for report in reports for one in report.failures) == ["r58", "r59"]
     assert set(encoder.seen.values()) == {1}, "no image was embedded in two parts"
     keys = [key for key in dataset.images["bf"].keys()[:58] if key is not None]
     np.testing.assert_array_equal(parts.read(Means.space, keys), whole.read(Means.space, keys))

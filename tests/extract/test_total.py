@@ -1,9 +1,9 @@
-from extract.pipeline import SpaceReport
+from extract.outcome import Failure, SpaceReport
 from extract.total import total_reports
 
 
 def report(embedded, seconds, *, failed=0, engine="openvino"):
-    failures = tuple((f"r{i}", "cut") for i in range(failed))
+    failures = tuple(Failure(f"r{i}", "file", "x.png", "cut") for i in range(failed))
     return SpaceReport(
         name="image:bf@texture",
         fingerprint="f",

@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from extract.contract import Encoder
 from extract.convert import to_8bit
 from extract.decode import ImageError
-from extract.encoder import Encoder, Options, encoder_from_space, make_encoder, make_encoders
+from extract.encoder import Options, encoder_from_space, make_encoders
 from extract.engine import relative_error
 from extract.perturb import perturb
 from extract.spectrum import spectrum_image
 from extract.tiles import TURNS, cut, turned
 from extract.view import crop, render
 from store import Dataset, ImageBlock, InputError, view_settings
+from tests.extract.made import make_encoder
 
 RANDOM = Options(weights="random", device="cpu", engine="torch")
 DEEP = np.random.default_rng(0).integers(0, 4096, (90, 130), dtype=np.uint16)

@@ -56,7 +56,7 @@ def test_heads_do_not_depend_on_the_number_of_cores(monkeypatch):
     X, y, _ = planted(80, 12)
     jobs = [job(y, np.arange(60)), job(y, np.arange(20, 80))]
     many = fit_boosted(X, jobs, seed=0)
-    monkeypatch.setattr(boosted, "_n_cores", lambda: 1)
+    monkeypatch.setattr(boosted, "usable_cores", lambda: [0])
     one = fit_boosted(X, jobs, seed=0)
     for a, b in zip(many, one, strict=True):
         assert (a.predict_proba(X) == b.predict_proba(X)).all()

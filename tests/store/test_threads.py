@@ -1,5 +1,6 @@
 """Small calls in threads: in order, and few jobs."""
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,3 +23,13 @@ def test_results_come_in_the_order_of_the_items(monkeypatch: pytest.MonkeyPatch)
     assert len(jobs) == 16, "a job holds 64 items"
     assert threading.current_thread().name not in names
     assert list(threads.in_threads(square, [])) == []
+
+
+def test_cores_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5, 2}, raising=False)
+    assert threads.usable_cores() == [2, 5]
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert threads.usable_cores() == [0, 1, 2]
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert threads.usable_cores() == [0]
