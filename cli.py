@@ -460,7 +460,7 @@ def embed_more(sweep: "Sweep", features: "FeatureStore", source: Path, options: 
     from store import prediction_dataset
 
     matrix = sweep.matrix
-    dataset = prediction_dataset(needed_spec(sweep.dataset.spec, set(matrix.blocks)), source)
+    dataset = prediction_dataset(needed_spec(sweep.dataset, set(matrix.blocks)), source)
     embed_with(encoders_from_spaces(matrix.spaces, matrix.provenance, options), dataset, features)
     return load_matrix_like(dataset, features, spaces=matrix.spaces, columns=matrix.columns)
 
@@ -572,7 +572,7 @@ def predict_parts(
             reports = extract_features(part, encoders, store, progress=advance)
             matrix = bundle.load_matrix(part, store)
             done.append((reports, int((~matrix.complete).sum())))
-            yield bundle.predict(matrix).assign(status=row_status(part.ids, reports, matrix.complete))
+            yield bundle.predict(matrix).assign(status=row_status(part, reports, matrix.complete))
 
 
 def draw_exploration(dataset: "Dataset", looks: "Looks", found: Mapping[str, Any], folder: Path) -> dict[str, str]:
@@ -746,20 +746,22 @@ def heads(
     seen: Seen,
     folds: Annotated[int | None, typer.Option("--folds", help="Outer folds of a new split. Default: 5.")] = None,
     save: Annotated[bool, typer.Option("--save", help="Refit the best heads and write a bundle for predict.")] = False,
+    name: Annotated[str, typer.Option("--name", help="The bundle's folder in runs/.")] = "heads",
     final: Annotated[
         bool, typer.Option("--final", help="Score the best heads once on the held-out rows (test).")
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes that fit at the same time.")] = 1,
 ) -> Shown:
     """Sweep heads over the stored features and metadata: which blocks earn their place?"""
-    from heads import entries_report, evaluate, save_bundle, save_chart
+    from heads import bundle_folder, entries_report, evaluate, save_bundle, save_chart
 
     sweep = make_sweep(*place.open(**asdict(seen)), **asdict(tried), folds=folds)
+    folder = bundle_folder(sweep, name) if save else None
     entries = fit(sweep, final=final, jobs=jobs)
     document = {"entries": entries, **evaluate(sweep, entries), "chart": str(save_chart(sweep, entries))}
     say(f"chart: {document['chart']}")
-    if save:
-        document["bundle"] = str(save_bundle(sweep, entries))
+    if folder is not None:
+        document["bundle"] = str(save_bundle(sweep, entries, folder))
         say(f"bundle: {document['bundle']}")
     return Shown(document, entries_report(entries, document), left_out=not sweep.matrix.complete.all())
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.outcome import Failure, SpaceReport
-from store import Section
+from store import Dataset, Section
 
 SHOWN_SIZES = 2
 MEASURES = {"mean": "brightness's variance", "spread": "contrast's variance"}
@@ -124,14 +124,14 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.0%}"
 
 
-def row_status(ids: NDArray[np.str_], reports: Iterable[SpaceReport], complete: NDArray[np.bool_]) -> list[str]:
-    """Return ``ok``, or why a row lacks a vector, n of them.
+def row_status(dataset: Dataset, reports: Iterable[SpaceReport], complete: NDArray[np.bool_]) -> list[str]:
+    """Return ``ok``, or why a row lacks a vector or has a metadata cell that cannot be used, n of them.
 
     Args:
-        ids: n row ids.
+        dataset: n rows.
         reports: What was extracted of these rows.
-        complete: Which of them have every vector, ``(n,)``.
+        complete: Which of them have everything, ``(n,)``.
     """
-    reasons = {one.row: one.reason for report in reports for one in report.failures}
-    rows = zip(ids.tolist(), complete.tolist(), strict=True)
+    reasons = {**dataset.bad_cells, **{one.row: one.reason for report in reports for one in report.failures}}
+    rows = zip(dataset.ids.tolist(), complete.tolist(), strict=True)
     return ["ok" if whole else reasons.get(row, "no image or text") for row, whole in rows]

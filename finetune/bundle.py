@@ -120,7 +120,7 @@ def save_bundle(
         task.name: _layer(network, task, calibrations[task.name], entries[task.name])
         for task in network.blueprint.tasks
     }
-    spec = needed_spec(dataset.spec, _used(network.blueprint))
+    spec = needed_spec(dataset, _used(network.blueprint))
     bundle = bundle_of_layers(dataset, spec, matrix, rows, layers, about=about)
     try:
         folder.mkdir(parents=True, exist_ok=True)

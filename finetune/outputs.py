@@ -63,7 +63,7 @@ def network_features(
     device: Device = "auto",
     progress: Progress | None = None,
 ) -> tuple[NDArray[np.float32], dict[str, str]]:
-    """Return features float32 ``(n, d)``, NaN in rows that were not asked or cannot be read; and why those cannot.
+    """Return features float32 ``(n, d)``, NaN in rows not asked or that lack something; and what those lack, by id.
 
     Args:
         network: In evaluation mode; it is back on the CPU afterwards.
@@ -82,7 +82,8 @@ def network_features(
             progress(len(scoring.left_out) + n_done, len(rows))
 
     _fill(found, network, ask, scoring.loader, device=device, note=note)
-    return found, scoring.left_out
+    found[np.isin(dataset.ids, list(dataset.bad_cells))] = np.nan
+    return found, {**dataset.bad_cells, **scoring.left_out}
 
 
 def _fill(

@@ -41,6 +41,7 @@ from heads.report import (
 )
 from heads.robustness import check_plain, disturbed, robustness
 from heads.runs import (
+    bundle_folder,
     evaluate,
     open_results,
     open_rows,
@@ -84,6 +85,7 @@ __all__ = [
     "balanced_weights",
     "best",
     "block_importance",
+    "bundle_folder",
     "bundle_kind",
     "bundle_of_layers",
     "calibration_of",

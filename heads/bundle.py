@@ -73,13 +73,15 @@ class Bundle:
             Columns ``id``; per task its prediction under the task's name (``task_column`` for several outputs),
             ``task_p_class`` per class and ``task_set``, or ``task_low`` and ``task_high``, and ``task_p_applies`` where
             it has a condition; ``ood_distance``. `describe_columns` says more, and of ``status``, which the command
-            line adds. A row without the vectors that a model needs stays empty.
+            line adds. A row without the vectors, or the metadata, that a model needs stays empty.
 
         Raises:
             StoreError: The matrix has other spaces, or lacks a block.
         """
         X = self.aligned(matrix)
         has_vectors = {name: ~np.isnan(X[:, part][:, 0]) for name, part in self.slices().items() if name in self.spaces}
+        if matrix.has_metadata is not None:
+            has_vectors[METADATA] = matrix.has_metadata
         table: dict[str, Any] = {"id": matrix.ids}
         for name, model in self.models.items():
             table |= task_columns(model, X[:, self.select(model.blocks)], _all_of(model.blocks, has_vectors, len(X)))

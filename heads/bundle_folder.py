@@ -48,10 +48,20 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
 
 def bundle_kind(folder: Path) -> str:
     """Return ``"heads"`` or ``"finetune"``: what made the bundle in a folder; ``"heads"`` where nothing can be read."""
+    return str(_glance(folder).get("kind", "heads"))
+
+
+def bundle_tasks(folder: Path) -> list[str]:
+    """Return the tasks of the bundle in a folder; none where nothing can be read."""
+    return [task["name"] for task in _glance(folder).get("tasks", ())]
+
+
+def _glance(folder: Path) -> dict[str, Any]:
     try:
-        return str(json.loads((folder / DOCUMENT).read_text()).get("kind", "heads"))
-    except (OSError, ValueError, AttributeError):
-        return "heads"
+        found = json.loads((folder / DOCUMENT).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def load_bundle(folder: Path) -> Bundle:

@@ -40,9 +40,11 @@ class FeatureMatrix:
         blocks: Columns of each block: ``image:bf@efficientnet_b0``, ``text:notes@ngrams``, ``metadata``.
         columns: Names of the metadata columns, in order; ``magnification:missing`` indicates, ``instrument=SEM``
             is one category of several.
-        complete: bool ``(n,)``: every image and text block has a vector. Only such rows are fitted and scored.
+        complete: bool ``(n,)``: every image and text block has a vector, and metadata can be used. Only such rows are
+            fitted and scored.
         spaces: The space of each image and text block.
         provenance: Where each space's weights came from, when vectors were last added to it.
+        has_metadata: bool ``(n,)``: rows whose metadata cells can be used; None: all of them.
         absent: Blocks of the dataset for which nothing was extracted (``image:bf``).
     """
 
@@ -54,6 +56,7 @@ class FeatureMatrix:
     spaces: Mapping[str, FeatureSpace]
     provenance: Mapping[str, Mapping[str, Any]]
     absent: tuple[str, ...] = ()
+    has_metadata: NDArray[np.bool_] | None = None
 
     def monotone(self, metadata: Mapping[str, MetadataColumn]) -> NDArray[np.int8]:
         """Return 1 per column that outputs may only rise with, -1 that they may only fall with, else 0: ``(d,)``."""
@@ -145,7 +148,8 @@ def _assemble(
     if values:
         parts[METADATA] = np.stack(list(values.values()), axis=1)
     ends = np.cumsum([0, *(part.shape[1] for part in parts.values())])
-    complete = np.ones(dataset.n_rows, dtype=bool)
+    has_metadata = ~np.isin(dataset.ids, list(dataset.bad_cells))
+    complete = has_metadata.copy()
     for part in vectors.values():
         complete &= ~np.isnan(part[:, 0])
     return FeatureMatrix(
@@ -157,6 +161,7 @@ def _assemble(
         spaces=dict(spaces),
         provenance={name: _latest_provenance(store, space) for name, space in spaces.items()},
         absent=absent,
+        has_metadata=has_metadata,
     )
 
 

@@ -17,7 +17,7 @@ from heads.matrix import METADATA
 from heads.ood import Reference, make_reference
 from heads.plan import Plan
 from heads.sweep import Sweep
-from store import DatasetSpec, InputError
+from store import Dataset, DatasetSpec, InputError
 
 SCORES = (
     "metrics",
@@ -77,7 +77,7 @@ def _make_bundle(
     blocks = [name for name in matrix.blocks if name in used]
     widths = {name: matrix.blocks[name].stop - matrix.blocks[name].start for name in blocks}
     return Bundle(
-        spec=needed_spec(sweep.dataset.spec, used),
+        spec=needed_spec(sweep.dataset, used),
         blocks=widths,
         spaces={name: matrix.spaces[name] for name in blocks if name in matrix.spaces},
         provenance={name: matrix.provenance[name] for name in blocks if name in matrix.spaces},
@@ -112,15 +112,19 @@ def _training_reference(sweep: Sweep, blocks: Sequence[str], plans: Mapping[str,
     return make_reference(X, rows, groups=first.groups, seed=sweep.seed)
 
 
-def needed_spec(spec: DatasetSpec, used: set[str]) -> DatasetSpec:
+def needed_spec(dataset: Dataset, used: set[str]) -> DatasetSpec:
     """Return the spec without the blocks that no model reads: new files need not have them.
 
+    Metadata says of what kind it was found to be, so that new tables are read as this one was.
+
     Args:
-        spec: The dataset's.
+        dataset: Whose spec.
         used: Such as ``image:bf@texture``, ``image:bf``, ``metadata``.
     """
+    spec = dataset.spec
     texts = {name: text for name, text in spec.texts.items() if f"text:{name}" in _places(used)}
-    metadata = spec.metadata if METADATA in used else {}
+    kinds = {name: dataset.metadata[name].kind for name in spec.metadata} if METADATA in used else {}
+    metadata = {name: spec.metadata[name].model_copy(update={"kind": kind}) for name, kind in kinds.items()}
     named = {text.from_filename for text in texts.values()}
     for column in metadata.values():
         named |= {column.image or next(iter(spec.images))} if column.pattern is not None else set()

@@ -7,7 +7,7 @@ from typing import Any
 from heads.leaderboard import NO_FEATURES, Entry, best, may_choose, ranked, table
 from heads.metrics import HEADLINE
 from heads.registry import PRIOR
-from heads.selection import flattered
+from heads.selection import HANDFUL, LAST, flattered
 from store import Section
 
 SHOWN = 20  # rows of a long list; --json has all
@@ -170,18 +170,28 @@ def _overview_section(entries: Sequence[Entry]) -> Section:
 def _standings_section(title: str, rows: Sequence[Mapping[str, Any]]) -> Section:
     columns = ["blocks", "head", rows[0]["metric"], "against baseline", "than the best by"]
     cells = [[row["blocks"], row["head"], interval(row), row["standing"], _behind(row)] for row in rows]
-    tuned = [row for row in rows if row["run"] is not None]
+    tuned, is_held_out = [row for row in rows if row["run"] is not None], rows[0]["is_held_out"]
     if tuned:
         columns += ["on the stop rows", "run", "settings"]
         cells = [[*own, *_run_cells(row)] for own, row in zip(cells, rows, strict=True)]
     close = sum(row["to_best"] is not None and row["to_best"]["verdict"] == "not told apart" for row in rows)
     lines = [f"{close} of the others are not told apart from the best"]
-    if len(tuned) > 1:
-        lines.append(
-            f"{flattered(len(tuned), 'runs')}: choose by the stop rows, which are not scored, and score that run with "
-            "finetune --folds all or --final"
+    lines += _flattery(sum(row["head"] != PRIOR for row in rows), len(tuned), is_held_out=is_held_out)
+    where = f"{title} (held out)" if is_held_out else title
+    return Section(f"{where}, {rows[0]['n_rows']} rows", columns, cells, [*(f"  {line}" for line in lines), ""])
+
+
+def _flattery(n_entries: int, n_tuned: int, *, is_held_out: bool) -> list[str]:
+    """Say what choosing among these rows of a table does to the best, and what to choose by instead."""
+    if is_held_out:
+        chosen = f"; {flattered(n_entries, 'entries')}" if n_entries > 1 else ""
+        return [f"held out: to be read, not to choose by{chosen}"]
+    if n_tuned > 1:
+        advice = (
+            "choose by the stop rows, which are not scored, and score that run with finetune --folds all or --final"
         )
-    return Section(f"{title}, {rows[0]['n_rows']} rows", columns, cells, [*(f"  {line}" for line in lines), ""])
+        return [f"{flattered(n_tuned, 'runs')}: {advice}"]
+    return [f"{flattered(n_entries, 'entries')}: heads says by how much; {LAST}"] if n_entries > HANDFUL else []
 
 
 def _behind(row: Mapping[str, Any]) -> str:

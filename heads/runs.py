@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from heads.bundle_folder import bundle_kind, bundle_tasks
 from heads.chart import draw_scores
 from heads.comparison import compare_blocks
 from heads.gap import group_gap
@@ -117,9 +118,26 @@ def evaluate(sweep: Sweep, entries: Sequence[Entry]) -> dict[str, Any]:
     }
 
 
-def save_bundle(sweep: Sweep, entries: Sequence[Entry]) -> Path:
-    """Refit the best heads on all training rows, write them beside the dataset, and return the folder."""
-    folder = run_folder(sweep.dataset, "heads")
+def bundle_folder(sweep: Sweep, name: str = "heads") -> Path:
+    """Return where a sweep's bundle goes; one that is there already may lose nothing but what is saved anew.
+
+    Raises:
+        InputError: It has a task that is not swept here, or is a fine-tuned network.
+    """
+    folder = run_folder(sweep.dataset, name)
+    if bundle_kind(folder) == "finetune":
+        raise InputError(f"{folder}: holds a fine-tuned network; give --name another name than {name}")
+    lost = [task for task in bundle_tasks(folder) if task in sweep.dataset.tasks and task not in sweep.task_names]
+    if lost:
+        raise InputError(
+            f"{folder}: holds a bundle of {', '.join(lost)} too, which --save would replace by one of "
+            f"{', '.join(sweep.task_names)} alone; save all tasks at once, or give --name another name than {name}"
+        )
+    return folder
+
+
+def save_bundle(sweep: Sweep, entries: Sequence[Entry], folder: Path) -> Path:
+    """Refit the best heads on all training rows, write them to where `bundle_folder` says, and return the folder."""
     fit_bundle(sweep, entries, folder)
     return folder
 

@@ -21,6 +21,9 @@ HANDFUL = 5
 """Up to so many entries of a task, the choice among them is not spoken of."""
 
 
+LAST = "--final scores held-out rows once"
+
+
 def flattered(n: int, what: str) -> str:
     """Return the words for the best of `n` scores on the same rows."""
     return f"the best of {n} {what} on the same rows is flattered"
@@ -71,5 +74,5 @@ def _line(entries: Sequence[Entry], scored: Sequence[Scored]) -> dict[str, Any]:
     metric, n = entries[0]["headline"], len(entries)
     value = choice_score(scored, metric)
     worth = "" if value is None else f": chosen on some of them and scored on the others it has {metric} {value:.3g}"
-    words = f"{flattered(n, 'entries')}{worth}; --final scores held-out rows once"
+    words = f"{flattered(n, 'entries')}{worth}; {LAST}"
     return {"task": entries[0]["task"], "metric": metric, "n_entries": n, "value": value, "words": words}

@@ -7,7 +7,7 @@ from typing import Any
 
 from heads.comparison import verdict_of
 from heads.entry import bootstrapped
-from heads.leaderboard import table
+from heads.leaderboard import may_choose, table
 from heads.metrics import METRICS, difference
 from heads.registry import PRIOR
 from heads.stored import Result, Stored, Wanted
@@ -26,9 +26,9 @@ def standings(stored: Stored, tasks: Sequence[str], wanted: Wanted) -> list[Stan
         wanted: Which of them; the prior always stands beside them.
 
     Returns:
-        JSON values, one per result: what `table` says of its entry, and ``n_rows``; ``to_best``, by how much it is
-        better than the best of the same rows (value, low, high, verdict; None for the best itself, and for other
-        rows); and of fine-tuning ``run``, ``settings`` (those in which the task's runs differ) and ``stop``, the
+        JSON values, one per result: what `table` says of its entry, ``is_held_out`` and ``n_rows``; ``to_best``, by how
+        much it is better than the best of the same rows (value, low, high, verdict; None for the best itself, and for
+        other rows); and of fine-tuning ``run``, ``settings`` (those in which the task's runs differ) and ``stop``, the
         metric on the rows that chose the best epoch.
 
     Raises:
@@ -54,6 +54,7 @@ def _ranked(results: Sequence[Result]) -> Iterator[Standing]:
     for result, own in zip(results, given, strict=True):
         [row] = table([result.entry])
         yield row | {
+            "is_held_out": not may_choose(result.entry),
             "n_rows": result.entry["n_rows"],
             "to_best": None if result is best else _to_best(result, best),
             "run": result.entry.get("run"),

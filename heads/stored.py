@@ -99,10 +99,11 @@ class Stored:
         return found, missing
 
     def ranked(self, task: str, wanted: Wanted) -> list[Result]:
-        """Return all results of a task that one may choose by, the prior among them, best first of each ``split``."""
-        mine = [entry for entry in self.entries if entry["task"] == task and may_choose(entry)]
+        """Return all results of a task, the prior among them, best first of each ``split``; held-out rows come last."""
+        held_out = self.split.held_out_names
+        mine = [e for e in self.entries if e["task"] == task and (may_choose(e) or e["split"] in held_out)]
         some = ranked(entry for entry in mine if entry["head"] == PRIOR or wanted.allows(entry))
-        return list(self._fitting(sorted(some, key=lambda entry: str(entry["split"]))))
+        return list(self._fitting(sorted(some, key=lambda entry: (not may_choose(entry), str(entry["split"])))))
 
     def _fitting(self, entries: Iterable[Entry]) -> Iterator[Result]:
         for entry in entries:

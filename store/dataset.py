@@ -1,7 +1,7 @@
 """A dataset: a ``dataset.toml`` and the table, images and texts it names, checked when it is loaded."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -149,6 +149,7 @@ class Dataset:
         tasks: Tasks by name.
         given_split: str ``(n,)`` (``"train"``, ``"val"``, ``"test"`` or another held-out set's name), or None.
         root: All image files lie below it.
+        bad_cells: Of rows to predict, why a metadata cell of theirs cannot be used, by id; it is empty in `metadata`.
     """
 
     spec: DatasetSpec
@@ -161,6 +162,7 @@ class Dataset:
     tasks: Mapping[str, Task]
     given_split: NDArray[np.str_] | None
     root: Path = Path()
+    bad_cells: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:
@@ -181,6 +183,7 @@ class Dataset:
             metadata={name: replace(one, values=one.values[index]) for name, one in self.metadata.items()},
             tasks={name: task.take(index) for name, task in self.tasks.items()},
             given_split=None if self.given_split is None else self.given_split[index],
+            bad_cells={row: self.bad_cells[row] for row in self.ids[index].tolist() if row in self.bad_cells},
         )
 
     def parts(self, n_rows: int) -> Iterator["Dataset"]:

@@ -48,7 +48,8 @@ def prediction_dataset(spec: DatasetSpec, source: Path) -> Dataset:
     Args:
         spec: The spec that a bundle was fitted on.
         source: A table with the same columns, its images under the same root relative to it; or a folder, each of
-            whose images is a row with its relative path as id.
+            whose images is a row with its relative path as id. Metadata cells that no model can read are noted in
+            `bad_cells`; all other rows are predicted.
 
     Raises:
         InputError: Neither of both, no images, or the folder cannot give what the blocks need.
@@ -61,7 +62,7 @@ def prediction_dataset(spec: DatasetSpec, source: Path) -> Dataset:
         spec, table, root = _as_table(spec, source)
     else:
         raise InputError(f"{source}: there is no such folder or table to predict on")
-    return _Reader(spec, table, source.parent, root.resolve()).dataset(given_split=None)
+    return _Reader(spec, table, source.parent, root.resolve(), is_to_predict=True).dataset(given_split=None)
 
 
 def _as_folder(spec: DatasetSpec, source: Path) -> DatasetSpec:
@@ -92,10 +93,22 @@ def _list_folder(spec: DatasetSpec, source: Path) -> pd.DataFrame:
 
 
 class _Reader:
-    """Turns one table into a dataset; problems are collected and raised together."""
+    """Turns one table into a dataset; problems are collected and raised together.
 
-    def __init__(self, spec: DatasetSpec, table: pd.DataFrame, folder: Path, root: Path) -> None:
+    Of rows to predict, metadata cells that cannot be used are noted in `bad_cells` instead.
+    """
+
+    def __init__(
+        self,
+        spec: DatasetSpec,
+        table: pd.DataFrame,
+        folder: Path,
+        root: Path,
+        *,
+        is_to_predict: bool = False,
+    ) -> None:
         self.spec, self.table, self.folder, self.root = spec, table, folder, root
+        self.is_to_predict, self.bad_cells = is_to_predict, dict[str, str]()
         self.inside = os.path.join(os.path.normpath(root), "")  # noqa: PTH118 - ends with a slash
         self.problems: list[str] = []
         self.images: dict[str, ImageBlock] = {}
@@ -117,7 +130,17 @@ class _Reader:
         if self.problems:
             raise InputError(f"dataset {spec.name!r}: " + "; ".join(self.problems))
         return Dataset(
-            spec, self.folder, self.ids, groups, images, texts, metadata, tasks, given_split, Path(self.inside)
+            spec,
+            self.folder,
+            self.ids,
+            groups,
+            images,
+            texts,
+            metadata,
+            tasks,
+            given_split,
+            Path(self.inside),
+            self.bad_cells,
         )
 
     def read(self, where: str, build: Callable[..., R], *args: Any) -> R:
@@ -213,6 +236,8 @@ class _Reader:
             scales = read_scales(block.refs, spec.tag) if block else np.empty(0)  # a block that failed is reported
             return MetadataColumn(name, "numeric", scales, spec.transform, spec.monotone)
         cells = self.cells(spec)
+        if self.is_to_predict and spec.kind != "categorical":
+            cells = self.without_bad(name, cells, spec)
         if spec.kind == "categorical" or (spec.kind is None and self.is_categorical(cells)):
             if wish := _numeric_wish(spec):
                 raise InputError(f"{wish} needs numbers, and the column has none{_first_word(cells)}")
@@ -226,6 +251,18 @@ class _Reader:
         if spec.column is not None:
             return self.column(spec.column)
         return match_names(str(spec.pattern), self.file_names(spec.image))
+
+    def without_bad(self, name: str, cells: pd.Series, spec: MetadataSpec) -> pd.Series:
+        """Return cells, empty where they are no number or have no logarithm, which is noted; words alone stay."""
+        values = to_number(cells)
+        if spec.kind is None and not np.isfinite(values).any():
+            return cells
+        no_number = ~missing_cells(cells) & ~np.isfinite(values)
+        no_log = (values <= 0) & (spec.transform == "log")
+        for bad, why in ((no_number, "is no number"), (no_log, "has no logarithm")):
+            for row in np.flatnonzero(bad):
+                self.bad_cells.setdefault(str(self.ids[row]), f"metadata {name!r}: {str(cells.iloc[row])!r} {why}")
+        return cells.mask(no_number | no_log)
 
     def is_categorical(self, cells: pd.Series) -> bool:
         numbers, words = ~np.isnan(to_number(cells)), np.isnan(to_number(cells)) & ~missing_cells(cells)
@@ -303,6 +340,8 @@ class _Reader:
                 f"class {texts[row]!r} in row '{self.ids[row]}' is not one of {', '.join(classes)}. "
                 "Correct the table or add it to classes."
             )
+        if not classes:
+            raise InputError("no row has a label")
         if len(classes) < 2:
             raise InputError(f"only one class ({', '.join(classes)}); a classification needs two")
         return np.array([-1 if text is None else place[text] for text in texts], dtype=np.int64), classes

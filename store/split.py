@@ -171,8 +171,9 @@ def _check_folds(n_folds: int, seed: int, n_rows: int, groups: NDArray[np.str_] 
     if seed < 0:
         raise InputError(f"seed {seed} is negative; use 0 or more")
     if n_folds < 2:
-        raise InputError(f"{n_folds} folds asked for; use at least 2")
+        raise InputError(f"{n_folds} folds cannot be both fitted and scored; use at least 2")
     n_units, unit = (n_rows, "rows") if groups is None else (len(np.unique(groups)), "groups")
     if n_folds > n_units:
-        remedy = f"use {n_units} folds or fewer" if n_units > 1 else f"add {unit}"
-        raise InputError(f"{n_folds} folds asked for, but there are only {n_units} {unit} to divide; {remedy}")
+        what = f"{n_folds} folds, the default," if n_folds == N_FOLDS else f"{n_folds} folds"
+        remedy = f"use {n_units} or fewer (heads --folds)" if n_units > 1 else f"add {unit}"
+        raise InputError(f"{what} need as many {unit}, and there are only {n_units}; {remedy}")

@@ -629,6 +629,53 @@ def test_leaderboard_ranks_what_is_stored(make_dataset: Make) -> None:
     assert "not told apart from the best" in shown and "stop rows" not in shown
 
 
+def test_leaderboard_shows_held_out_rows_last_and_marked(make_dataset: Make) -> None:
+    spec = make_dataset()
+    table = pd.read_csv(spec.parent / "labels.csv")
+    table["part"] = ["test" if group in ("g1", "g4") else "train" for group in table["specimen"]]
+    table.to_csv(spec.parent / "labels.csv", index=False)
+    spec.write_text('split = "part"\n' + spec.read_text())
+    entries = run_json("heads", "--data", spec, "--head", "linear", "--final", "--folds", "3")["entries"]
+    [final] = [e for e in entries if e["split"] == "test" and e["blocks"]]
+    found = run_json("leaderboard", "--data", spec)["entries"]
+    assert [row["is_held_out"] for row in found] == [False] * 4 + [True] * 2
+    assert found[4]["value"] == final["metrics"]["accuracy"]["value"] and found[5]["head"] == "prior"
+    shown = run("leaderboard", "--data", spec).stdout
+    assert shown.index("kind, cv, 18 rows") < shown.index("kind, test (held out), 6 rows")
+    assert "held out: to be read, not to choose by" in shown
+
+
+def test_a_bundle_of_more_tasks_is_not_replaced_in_silence(make_dataset: Make) -> None:
+    spec = make_dataset('[tasks.size]\ncolumn = "size"\n')
+    words = ["heads", "--data", spec, "--head", "linear", "--save"]
+    run(*words)
+    refused = run(*words, "--task", "kind", code=2).stderr
+    assert "holds a bundle of size too, which --save would replace by one of kind alone" in refused
+    runs = spec.parent / "runs"
+    assert list(load_bundle(runs / "heads").models) == ["kind", "size"]
+    run(*words, "--task", "kind", "--name", "kinds")
+    assert list(load_bundle(runs / "kinds").models) == ["kind"]
+    run(*words)  # what has the same tasks is replaced
+    document = json.loads((runs / "kinds" / "bundle.json").read_text()) | {"kind": "finetune"}
+    (runs / "kinds" / "bundle.json").write_text(json.dumps(document))
+    assert "kinds: holds a fine-tuned network" in run(*words, "--name", "kinds", code=2).stderr
+
+
+def test_a_bad_cell_costs_the_prediction_of_its_row_alone(make_dataset: Make, tmp_path: Path) -> None:
+    spec = make_dataset('[metadata.size]\ncolumn = "size"\n')
+    run("heads", "--data", spec, "--head", "linear", "--blocks", "metadata", "--save")
+    table, out = spec.parent / "labels.csv", tmp_path / "out.csv"
+    run("predict", spec.parent / "runs" / "heads", table, "--out", out)
+    whole = pd.read_csv(out)
+    (spec.parent / "new.csv").write_text(table.read_text().replace(",3.5,", ",3.5 um,", 1))
+    result = run("predict", spec.parent / "runs" / "heads", spec.parent / "new.csv", "--out", out, code=3)
+    assert "24 rows, 1 of them without a prediction" in result.stdout
+    found = pd.read_csv(out)
+    assert found["status"][3] == "metadata 'size': '3.5 um' is no number"
+    assert found.loc[3, ["kind", "kind_p_plain", "ood_distance"]].isna().all()
+    pd.testing.assert_frame_equal(found.drop(3), whole.drop(3))
+
+
 def test_a_shard_is_one_part_of_the_rows(make_dataset: Make) -> None:
     spec = make_dataset()
     found = [run_json("extract", "--data", spec, "--shard", f"{i}/2")["spaces"][0] for i in (1, 2)]

@@ -164,7 +164,7 @@ def _embedded(
     encoders = encoders_from_spaces(bundle.spaces, bundle.provenance, options)
     reports = extract_features(dataset, encoders, store)
     matrix = bundle.load_matrix(dataset, store)
-    return matrix, row_status(dataset.ids, reports, matrix.complete)
+    return matrix, row_status(dataset, reports, matrix.complete)
 
 
 def _seen(

@@ -18,6 +18,7 @@ from heads.sweep import Sweep
 from store import FeatureStore, InputError, MetadataColumn, StoreError, make_split, parse_spec
 from tests.heads.made import classes, dataset, matrix, numbers, planted, space
 
+NAMES = np.array(["x"] * 90, dtype=object)
 LEARNED = [name for name in HEADS if name != "prior"]
 
 
@@ -255,14 +256,31 @@ def test_new_files_need_only_what_the_models_read(tmp_path):
         "metadata": {"kv": {"pattern": "(.)"}, "maker": {"column": "maker"}},
     }
     whole = parse_spec(sweep.dataset.spec.model_dump(exclude_none=True) | parts, "made")
-    described = replace(sweep, dataset=replace(sweep.dataset, spec=whole))
+    columns = {
+        "kv": MetadataColumn("kv", "numeric", np.zeros(90)),
+        "maker": MetadataColumn("maker", "categorical", NAMES),
+    }
+    described = replace(sweep, dataset=replace(sweep.dataset, spec=whole, metadata=columns))
     entries = sweep.run()
     by_width = {len(e["blocks"]): e for e in entries}
     narrow = fit_bundle(described, [by_width[1]], tmp_path / "narrow").spec
     assert (list(narrow.images), list(narrow.texts), list(narrow.metadata)) == (["bf"], [], [])
     wide = fit_bundle(described, [by_width[2]], tmp_path / "wide").spec
     assert (list(wide.images), list(wide.texts), list(wide.metadata)) == (["bf"], [], ["kv", "maker"])
+    assert [column.kind for column in wide.metadata.values()] == ["numeric", "categorical"], "new tables are read alike"
     assert load_bundle(tmp_path / "wide").spec == wide
+
+
+def test_a_bad_cell_leaves_a_row_without_the_predictions_that_read_metadata(tmp_path):
+    sweep = a_sweep(["linear"], tasks=["kind", "dose"])
+    entries = [e for e in sweep.run() if (e["task"] == "kind") == (e["blocks"] == ["image:bf@a"])]
+    bundle = fit_bundle(sweep, entries, tmp_path / "bundle")
+    assert [model.blocks for model in bundle.models.values()] == [("image:bf@a",), ("image:bf@a", "metadata")]
+    whole = bundle.predict(sweep.matrix)
+    found = bundle.predict(replace(sweep.matrix, has_metadata=np.arange(90) != 7))
+    assert found["kind"].tolist() == whole["kind"].tolist()
+    assert found.index[found["dose"].isna()].tolist() == found.index[found["ood_distance"].isna()].tolist() == [7]
+    pd.testing.assert_frame_equal(found.drop(7), whole.drop(7))
 
 
 def conditional_sweep(n=120, *, unit=None, all_apply=False, **options):

@@ -78,7 +78,15 @@ def test_a_task_of_several_outputs_shows_each_of_the_best_entry_beside_the_basel
 
 def test_standings_are_a_table_per_task_and_scored_rows_with_the_runs_settings() -> None:
     best = {"blocks": "image:bf@a", "head": "linear", "metric": "mae", "value": 0.1, "low": 0.0, "high": 0.2}
-    best |= {"task": "size", "split": "fold-0", "n_rows": 9, "standing": "better", "to_best": None, "run": None}
+    best |= {
+        "is_held_out": False,
+        "task": "size",
+        "split": "fold-0",
+        "n_rows": 9,
+        "standing": "better",
+        "to_best": None,
+        "run": None,
+    }
     gap = {"value": -0.25, "low": -0.5, "high": 0.125, "verdict": "not told apart"}
     runs = [
         best | {"head": "finetune", "run": name, "settings": settings, "stop": 0.5, "to_best": gap}
@@ -95,6 +103,21 @@ def test_standings_are_a_table_per_task_and_scored_rows_with_the_runs_settings()
     assert section.lines[0] == "  2 of the others are not told apart from the best"
     assert section.lines[1].startswith("  the best of 2 runs on the same rows is flattered: choose by the stop")
     assert other.lines == ["  0 of the others are not told apart from the best", ""]
+
+
+def test_standings_say_when_many_heads_compete_and_that_held_out_rows_choose_nothing() -> None:
+    row = {"blocks": "image:bf@a", "head": "linear", "metric": "mae", "value": 0.1, "low": 0.0, "high": 0.2}
+    row |= {"task": "size", "n_rows": 9, "standing": "better", "to_best": None, "run": None, "is_held_out": False}
+    prior, few = row | {"head": "prior", "split": "cv"}, [row | {"split": "cv"}] * 5
+    assert standings_report([*few, prior])[0].lines[1:] == [""]
+    [many] = standings_report([*few, *few, prior])
+    advice = "heads says by how much; --final scores held-out rows once"
+    assert many.lines[1] == f"  the best of 10 entries on the same rows is flattered: {advice}"
+    held = row | {"split": "test", "is_held_out": True}
+    [alone], [two] = standings_report([held]), standings_report([held, held])
+    assert alone.title == "size, test (held out), 9 rows"
+    assert alone.lines[1] == "  held out: to be read, not to choose by"
+    assert two.lines[1] == f"{alone.lines[1]}; the best of 2 entries on the same rows is flattered"
 
 
 def test_several_tasks_have_a_table_of_all_with_the_best_head_of_each_combination() -> None:

@@ -272,3 +272,37 @@ def test_a_condition_on_a_missing_cell_is_not_known(make_dataset: Make) -> None:
     tasks = load_dataset(spec).tasks
     known = tasks["size"].is_known
     assert known is not None and not known[0] and known[1:].all() and tasks["kind"].is_known is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "transform", "reason"),
+    [
+        ("abc", "none", "metadata 'size': 'abc' is no number"),
+        ("inf", "none", "metadata 'size': 'inf' is no number"),
+        ("-2", "log", "metadata 'size': '-2' has no logarithm"),
+    ],
+)
+def test_one_bad_cell_of_a_table_to_predict_on_costs_its_row_alone(
+    make_dataset: Make, cell: str, transform: str, reason: str
+) -> None:
+    spec = make_dataset(f'[metadata.size]\ncolumn = "size"\ntransform = "{transform}"\n')
+    text = (spec.parent / "labels.csv").read_text()
+    table = spec.parent / "new.csv"
+    table.write_text(text.replace("3.5", cell, 1))
+    known = load_dataset(spec)
+    dataset = prediction_dataset(known.spec, table)
+    assert dataset.bad_cells == {"r03": reason}
+    expected = known.metadata["size"].values.copy()
+    expected[3] = np.nan
+    np.testing.assert_array_equal(dataset.metadata["size"].values, expected)
+    first, second = dataset.parts(4), dataset.take([5, 3])
+    assert next(first).bad_cells == second.bad_cells == dataset.bad_cells and not dataset.take([5]).bad_cells
+
+
+def test_a_task_without_a_label_is_said_to_have_none(make_dataset: Make) -> None:
+    spec = make_dataset()
+    table = spec.parent / "labels.csv"
+    rows = pd.read_csv(table)
+    rows.assign(kind="").to_csv(table, index=False)
+    with pytest.raises(InputError, match=r"\[tasks\.kind\]: no row has a label$"):
+        load_dataset(spec)

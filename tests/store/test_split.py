@@ -173,8 +173,11 @@ def test_a_given_split_without_train_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_folds": 5}, "5 folds asked for, but there are only 4 groups to divide; use 4 folds or fewer"),
-        ({"n_folds": 1}, "1 folds asked for; use at least 2"),
+        (
+            {"n_folds": 5},
+            "5 folds, the default, need as many groups, and there are only 4; use 4 or fewer .heads --folds.",
+        ),
+        ({"n_folds": 1}, "1 folds cannot be both fitted and scored; use at least 2"),
         ({"n_folds": 4, "seed": -1}, "seed -1 is negative"),
     ],
 )
@@ -184,7 +187,7 @@ def test_options_that_cannot_work_are_refused(options: dict[str, int], message: 
 
 
 def test_more_folds_than_rows_are_refused() -> None:
-    with pytest.raises(InputError, match="only 1 rows to divide; add rows"):
+    with pytest.raises(InputError, match="2 folds need as many rows, and there are only 1; add rows"):
         make_split(dataset(n=3, given=["train", "test", "test"]), n_folds=2)
 
 
