@@ -154,8 +154,10 @@ class Place:
 
     def open_store(self) -> "FeatureStore":
         """Open the feature store alone, which needs no table and no images."""
-        from store import FeatureStore
+        from store import FeatureStore, InputError
 
+        if self.store is None and self.data is not None and not self.data.exists():
+            raise InputError(f"{self.data}: there is no such file or folder; give --data a dataset.toml, or --store")
         return FeatureStore(self.store or find_spec(self.data).parent / "features.zarr")
 
     def open_filled_store(self) -> "FeatureStore":
@@ -165,7 +167,8 @@ class Place:
         features = self.open_store()
         say_lost(features)
         if not features.spaces():
-            raise InputError(f"{features.url}: holds no feature space; correct --store, or run extract first")
+            remedy = "run store repair" if features.lost() else "correct --store, or run extract first"
+            raise InputError(f"{features.url}: holds no {'sound ' * bool(features.lost())}feature space; {remedy}")
         return features
 
 
@@ -359,13 +362,19 @@ def write(name: str, folder: Path, n_rows: int | None = None, seed: int = 0) -> 
         return write_sample(name, folder, n_rows=n_rows, seed=seed, progress=update)
 
 
-def damage_shown(damage: list[dict[str, Any]], what: str) -> Shown:
-    """Return what is shown of damaged chunks, those without a description among them."""
+def damage_shown(damage: list[dict[str, Any]], remedy: str) -> Shown:
+    """Return what is shown of what is damaged, or was."""
     from store import Section
 
-    lines = [f"{row['space']} ({row['fingerprint'][:12]}), chunk {row['chunk']}: {row['reason']}" for row in damage]
-    sections = [Section(lines=[*lines, f"{len(damage)} chunks {what}"])]
-    return Shown({"ok": not damage, "damaged": damage}, sections, left_out=bool(damage))
+    lines = [": ".join([damaged_place(row), *(row[key] for key in ("reason", "done") if key in row)]) for row in damage]
+    lines.append(f"{len(damage)} damaged; {remedy}" if damage else "nothing is damaged")
+    return Shown({"ok": not damage, "damaged": damage}, [Section(lines=lines)], left_out=bool(damage))
+
+
+def damaged_place(row: Mapping[str, str]) -> str:
+    """Return which file of which space is damaged; the store's own has no fingerprint."""
+    space = f"{row['space']} ({row['fingerprint'][:12]})" if row["fingerprint"] else row["space"]
+    return f"{space}, {row['chunk']}"
 
 
 def embed(
@@ -396,7 +405,7 @@ def embed_with(
 def say_lost(features: "FeatureStore") -> None:
     """Name the spaces that cannot say what they are, and are left out, on stderr."""
     for folder in features.lost():
-        say(f"warning: the space {folder} has no sound description and is left out; store verify says what to do")
+        say(f"warning: the space {folder} has no sound description and is left out; run store repair")
 
 
 def say_reports(reports: "Sequence[SpaceReport]") -> None:
@@ -1026,13 +1035,16 @@ def store_verify(place: Place) -> Shown:
     damage = place.open_store().verify()
     if not damage:
         place.open_filled_store()
-    return damage_shown(damage, "damaged")
+    return damage_shown(damage, "store repair mends that")
 
 
 @command("store repair", store_app)
 def store_repair(place: Place) -> Shown:
-    """Drop exactly the damaged chunks; the next extract fills them."""
-    return damage_shown(place.open_store().repair(), "dropped or lacking a description")
+    """Drop exactly the damaged chunks, which the next extract fills; write damaged descriptions again."""
+    damage = place.open_store().repair()
+    if not damage:
+        place.open_filled_store()
+    return damage_shown(damage, "the next extract brings back what was dropped")
 
 
 @command("store gc --drop image@texture", store_app)
@@ -1064,7 +1076,9 @@ def store_export(
 
     if (wanted := name or space) is None:
         raise InputError("say which space to write, such as image:bf@texture; store ls lists them")
-    document = export_block(*place.open(), wanted, to=to, out=out)
+    dataset, features = place.open()
+    say_lost(features)
+    document = export_block(dataset, features, wanted, to=to, out=out)
     n_lacking = len(document["left_out"])
     line = f"{out}: {document['rows']} rows of {document['name']}, {n_lacking} without a vector"
     return Shown(document, [Section(lines=[line])], left_out=n_lacking > 0)

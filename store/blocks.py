@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from store.dataset import Dataset, ImageBlock, TextBlock, hash_files
 from store.errors import InputError, did_you_mean
 from store.space import FeatureSpace
-from store.vectors.features import FeatureStore, match_spaces
+from store.vectors.features import FeatureStore
+from store.vectors.names import match_spaces
 from store.view import view_settings, view_words
 
 

@@ -726,15 +726,58 @@ def test_a_space_that_cannot_say_what_it_is_is_named(make_dataset: Make) -> None
     run("extract", "--convert", "log", "--data", spec)
     (spec.parent / "features.zarr" / lost / "zarr.json").write_text("{")
     result = run("store", "ls", "--data", spec)
-    assert f"warning: the space {lost} has no sound description and is left out; store verify says" in result.stderr
+    assert f"warning: the space {lost} has no sound description and is left out; run store repair" in result.stderr
     assert "image.log@texture" in result.stdout
 
 
+def test_damage_leads_from_extract_to_repair_and_back(make_dataset: Make) -> None:
+    spec = make_dataset()
+    fingerprint = run_json("extract", "--data", spec)["spaces"][0]["fingerprint"][:16]
+    folder = spec.parent / "features.zarr"
+    (folder / fingerprint / "vectors" / "c.0.0").unlink()
+    problem = "chunk vectors/c.0.0 is missing; `store repair` mends that, then `extract` brings back what is lost"
+    assert problem in run("extract", "--data", spec, code=2).stderr
+    where = f"image@texture ({fingerprint[:12]}), vectors/c.0.0: is missing"
+    assert run("store", "verify", "--data", spec, code=3).stdout == f"{where}\n1 damaged; store repair mends that\n"
+    told = run("store", "repair", "--data", spec, code=3).stdout
+    assert told == f"{where}: dropped\n1 damaged; the next extract brings back what was dropped\n"
+    assert run("store", "repair", "--data", spec).stdout == "nothing is damaged\n"
+    assert run_json("extract", "--data", spec)["spaces"][0]["embedded"] == 24
+    for name in ("zarr.json", f"{fingerprint}/zarr.json"):
+        (folder / name).unlink()
+    assert "zarr.json is missing; `store repair` mends that" in run("extract", "--data", spec, code=2).stderr
+    damaged = run_json("store", "repair", "--data", spec, code=3)["damaged"]
+    assert damaged == [
+        {"space": space, "fingerprint": at, "chunk": "zarr.json", "reason": "is missing", "done": "written again"}
+        for space, at in (("the store", ""), ("image@texture", fingerprint))
+    ]
+    assert run_json("extract", "--data", spec)["spaces"][0]["present"] == 24
+
+
+def test_a_store_whose_only_space_is_lost_is_not_called_empty(make_dataset: Make, tmp_path: Path) -> None:
+    spec = make_dataset()
+    lost = run_json("extract", "--data", spec)["spaces"][0]["fingerprint"][:16]
+    (spec.parent / "features.zarr" / lost / "zarr.json").unlink()
+    assert "holds no sound feature space; run store repair" in run("store", "ls", "--data", spec, code=2).stderr
+    words = ["store", "export", "image@texture", "--data", spec, "--out", tmp_path / "x.npz"]
+    assert f"the space {lost} has no sound description" in run(*words, code=2).stderr
+
+
 def test_a_mistyped_store_is_not_called_sound(tmp_path: Path) -> None:
-    for command in ("ls", "verify"):
+    told = {
+        "ls": "nowhere.zarr: holds no feature space",
+        "verify": "nowhere.zarr: holds no feature space",
+        "repair": "nowhere.zarr: holds no feature space",
+        "gc": "no feature store at",
+    }
+    for command, problem in told.items():
         result = CliRunner().invoke(app, ["store", command, "--store", str(tmp_path / "nowhere.zarr")])
         assert result.exit_code == 2
-        assert "nowhere.zarr: holds no feature space" in result.stderr
+        assert problem in result.stderr
+    for command in told:
+        result = CliRunner().invoke(app, ["store", command, "--data", str(tmp_path / "nowhere")])
+        assert result.exit_code == 2
+        assert "nowhere: there is no such file or folder; give --data a dataset.toml, or --store" in result.stderr
 
 
 @pytest.mark.parametrize("backbone", ["texture", "test_resnet"])

@@ -1,5 +1,6 @@
 """One space's folder: its description, the array of vectors, and the array of keys that commits them."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
@@ -19,18 +20,20 @@ from store.vectors.chunks import (
     chunk_name,
     decode_chunk,
     encode_chunk,
-    grown,
+    group_document,
     layout_problem,
     row_sums,
 )
 from store.vectors.description import (
     ARRAYS,
+    DESCRIPTION,
     LostSpace,
-    describe_space,
     folder_of,
     n_chunks_of,
+    read_copy,
     read_description,
     read_json,
+    space_attributes,
 )
 from store.vectors.files import Files, Stamp, reading
 from store.vectors.index import KEY_BYTES, ROW_BYTES, KeyIndex
@@ -56,7 +59,7 @@ class SpaceArrays:
         self.index = KeyIndex()
         self.files = files
         self.folder = folder_of(space)
-        self.label = f"{space.name!r} ({self.folder})"
+        self.label = f"space {space.name!r} ({self.folder})"
         self._dtype = np.dtype(space.dtype).newbyteorder("<")
         self._stamps: dict[int, Stamp | None] = {}
         self._mutex = RLock()
@@ -70,15 +73,14 @@ class SpaceArrays:
         """
         with self.lock():
             known = read_description(self.files, self.folder)
-            if known is None:
-                self._make_arrays()
-            entries = list(known["provenance"]) if known else []
+            before = known or read_copy(self.files, self.folder) or {}
+            entries, created = list(before.get("provenance", [])), before.get("created")
             if provenance and dict(provenance) not in entries:
                 entries.append(dict(provenance))
-            elif known is not None:
+            elif known:
                 return
-            created = known["created"] if known else datetime.now(UTC).isoformat(timespec="seconds")
-            describe_space(self.files, space, created, entries)
+            created = created or datetime.now(UTC).isoformat(timespec="seconds")
+            self._describe_space(space_attributes(space, created=created, provenance=entries))
 
     def refresh(self) -> int:
         """Learn what others committed; return a number that changes when a row came, went or moved.
@@ -155,9 +157,11 @@ class SpaceArrays:
             raise ChunkDamage(self.label, name, problem)
         return document
 
-    def describe(self, array: str, n_chunks: int) -> None:
-        """Write an array's description."""
-        self.files.write(f"{self.folder}/{array}/zarr.json", array_document(n_chunks * ROWS, *self._layout(array)))
+    def describe(self, array: str, n_chunks: int, attributes: Mapping[str, Any] | None = None) -> None:
+        """Write an array's description; the vectors' one has a copy of the space's `attributes`."""
+        copied = attributes if attributes and array == "vectors" else {}
+        document = array_document(n_chunks * ROWS, *self._layout(array), copied)
+        self.files.write(f"{self.folder}/{array}/zarr.json", document)
 
     def write_chunk(self, array: str, chunk: int, block: NDArray[Any], *, sync: bool = True) -> None:
         """Replace a chunk in one step; with `sync` it is on the disk before it gets its name."""
@@ -180,11 +184,17 @@ class SpaceArrays:
         with ThreadPoolExecutor(self.files.n_threads) as pool:
             return list(pool.map(function, jobs))
 
-    def _make_arrays(self) -> None:
-        """Describe the arrays, unless they are there already and only the space's description was lost."""
+    def _describe_space(self, attributes: Mapping[str, Any]) -> None:
+        """Write the space's description and its copy, and those of the arrays where there are none."""
         for array in reversed(ARRAYS):  # the keys' shape last, which readers go by
             if "zarr.json" not in self.files.names(f"{self.folder}/{array}"):
-                self.describe(array, n_chunks_of(self.files, self.folder))
+                self.describe(array, n_chunks_of(self.files, self.folder), attributes)
+            elif array == "vectors":
+                self._write_document(array, self.document(array) | {"attributes": attributes})
+        self.files.write(f"{self.folder}/{DESCRIPTION}", group_document(attributes))
+
+    def _write_document(self, array: str, document: Mapping[str, Any]) -> None:
+        self.files.write(f"{self.folder}/{array}/zarr.json", json.dumps(document, indent=2).encode())
 
     def _is_known(self, chunk: int, stamps: Mapping[str, Stamp]) -> bool:
         return (
@@ -244,8 +254,8 @@ class SpaceArrays:
         """Grow both arrays by a chunk without rows."""
         self.write_chunk("keys", chunk, np.zeros((ROWS, ROW_BYTES), np.uint8), sync=False)
         for array in ("vectors", "keys"):  # the keys' shape last, which readers go by
-            document = grown(self.document(array), (chunk + 1) * ROWS)
-            self.files.write(f"{self.folder}/{array}/zarr.json", document)
+            document = self.document(array)
+            self._write_document(array, document | {"shape": [(chunk + 1) * ROWS, document["shape"][1]]})
 
     def _layout(self, array: str) -> tuple[int, str]:
         return (self._n_key_columns(), "uint8") if array == "keys" else (self.space.dim, self.space.dtype)

@@ -1,7 +1,9 @@
-"""What a store's folders say of themselves: their zarr.json, read and checked."""
+"""What a space's folder says of itself: its zarr.json, read, checked and written, and a copy beside the vectors."""
 
 import json
 import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +11,15 @@ import numpy as np
 
 from store.errors import StoreError
 from store.space import FeatureSpace
-from store.vectors.chunks import ChunkDamage, group_document
+from store.vectors.chunks import ChunkDamage
 from store.vectors.files import Files, reading
 
 FOLDER = re.compile(r"[0-9a-f]{16}")
 CHUNK = re.compile(r"c\.(\d+)\.0")
 ARRAYS = ("keys", "vectors")
 DESCRIPTION = "zarr.json"
+COPY = "vectors/zarr.json"
+"""Its attributes repeat those of the space's description, so that a lost one can be written again."""
 
 
 @dataclass(frozen=True)
@@ -49,31 +53,49 @@ def read_description(files: Files, folder: str) -> dict[str, Any] | None:
         ChunkDamage: The description is damaged or was changed by hand.
         StoreError: Another schema version wrote it.
     """
-    attributes = read_attributes(files, folder, "zarr.json", folder)
+    return _described(files, folder, DESCRIPTION)
+
+
+def sound_description(files: Files, folder: str) -> dict[str, Any] | None:
+    """Return what `read_description` does, None if the description is damaged or missing."""
+    with suppress(ChunkDamage):
+        return read_description(files, folder)
+    return None
+
+
+def read_copy(files: Files, folder: str) -> dict[str, Any] | None:
+    """Return what a space's description said, from its copy; None if that is lost too or was never made."""
+    with suppress(ChunkDamage):
+        return _described(files, folder, COPY)
+    return None
+
+
+def space_attributes(space: FeatureSpace, *, created: str, provenance: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a space's description holds."""
+    return {
+        "space": json.loads(space.to_json()),
+        "fingerprint": space.fingerprint,
+        "created": created,
+        "provenance": list(provenance),
+    }
+
+
+def _described(files: Files, folder: str, name: str) -> dict[str, Any] | None:
+    label = f"space {folder}"
+    attributes = read_attributes(files, folder, name, label)
     if attributes is None:
         return None
     try:
         found = attributes["created"], attributes["provenance"], attributes["fingerprint"], attributes["space"]
     except KeyError as error:
-        raise ChunkDamage(folder, "zarr.json", f"lacks {error}") from None
+        raise ChunkDamage(label, name, f"lacks {error}") from None
     try:
         space = FeatureSpace.from_json(json.dumps(found[3]))
     except StoreError as error:
         raise StoreError(f"space {folder} of the store {files.url}: {error}") from None
     if space.fingerprint != found[2] or folder_of(space) != folder:
-        raise ChunkDamage(folder, "zarr.json", f"was changed: its fields have the fingerprint {space.fingerprint}")
+        raise ChunkDamage(label, name, f"was changed: its fields have the fingerprint {space.fingerprint}")
     return {"space": space, "created": found[0], "provenance": found[1]}
-
-
-def describe_space(files: Files, space: FeatureSpace, created: str, provenance: list[dict[str, Any]]) -> None:
-    """Write a space's description."""
-    values = {
-        "space": json.loads(space.to_json()),
-        "fingerprint": space.fingerprint,
-        "created": created,
-        "provenance": provenance,
-    }
-    files.write(f"{folder_of(space)}/zarr.json", group_document(values))
 
 
 def n_chunks_of(files: Files, folder: str) -> int:
@@ -85,7 +107,7 @@ def n_chunks_of(files: Files, folder: str) -> int:
 def read_lost(files: Files, folder: str) -> LostSpace | None:
     """Return what is known of a space without a description, None if its vectors' description is lost as well."""
     try:
-        document = read_json(files, f"{folder}/vectors/zarr.json", folder, "vectors/zarr.json") or {}
+        document = read_json(files, f"{folder}/{COPY}", f"space {folder}", COPY) or {}
         return LostSpace(folder, int(document["shape"][1]), np.dtype(document["data_type"]).name)
     except (ChunkDamage, KeyError, IndexError, TypeError, ValueError):
         return None

@@ -1,6 +1,5 @@
 """The feature store: vectors by space and content key, on Zarr v3."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,29 +7,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from store.errors import InputError, StoreError, did_you_mean
+from store.errors import InputError, StoreError
 from store.space import FeatureSpace
 from store.vectors.arrays import CLAIMS, SpaceArrays, as_stored
-from store.vectors.chunks import ChunkDamage, group_document
+from store.vectors.chunks import ChunkDamage
+from store.vectors.damage import check_sizes
 from store.vectors.description import (
     DESCRIPTION,
-    FOLDER,
     LostSpace,
     folder_of,
     n_chunks_of,
-    read_attributes,
     read_description,
-    read_lost,
+    sound_description,
 )
 from store.vectors.failures import change_failures, read_failures
-from store.vectors.files import PARTIAL, open_files
+from store.vectors.files import open_files
 from store.vectors.index import first_places, key_bytes
 from store.vectors.locks import Claims
-from store.vectors.upkeep import clean_up, drop_damage, find_damage, leftovers
+from store.vectors.names import find_space
+from store.vectors.root import LAYOUT_VERSION, Root
+from store.vectors.upkeep import find_all, mend, sweep_out
 
 N_READ_TRIES = 5
-LAYOUT_VERSION = 2
-"""Of the files; a space's fields have a version of their own. Version 1 had no sums beside the keys."""
 
 
 class FeatureStore:
@@ -48,9 +46,9 @@ class FeatureStore:
         self.url = str(url)
         self.read_only = read_only
         self._files = open_files(url, storage_options)
+        self._root = Root(self._files)
         self._opened: dict[str, SpaceArrays] = {}
         self._claims: dict[str, Claims | None] = {}
-        self._version: int | None = None
 
     def spaces(self) -> list[FeatureSpace]:
         """Return the spaces, by name; `lost` has those that cannot say what they are.
@@ -58,12 +56,12 @@ class FeatureStore:
         Raises:
             StoreError: The folder is no feature store, or a space is of another schema version.
         """
-        found = [about["space"] for folder in self._folders() if (about := self._describe(folder))]
+        found = [about["space"] for folder in self._root.folders() if (about := sound_description(self._files, folder))]
         return sorted(found, key=lambda s: (s.name, s.fingerprint))
 
     def lost(self) -> list[str]:
         """Return the folders of spaces whose description is damaged or missing: the starts of their fingerprints."""
-        without = [folder for folder in self._folders() if self._describe(folder) is None]
+        without = [folder for folder in self._root.folders() if sound_description(self._files, folder) is None]
         return [name for name in without if DESCRIPTION in self._files.names(name) or n_chunks_of(self._files, name)]
 
     def find(self, name: str) -> FeatureSpace:
@@ -75,16 +73,7 @@ class FeatureStore:
         Raises:
             InputError: None fits, or several; the message names them.
         """
-        spaces = self.spaces()
-        fits = match_spaces(name, spaces)
-        if len(fits) == 1:
-            return fits[0]
-        listed = ", ".join(f"{s.name} ({s.fingerprint[:12]})" for s in fits or spaces) or "none yet"
-        if fits:
-            remedy = "Give one of these names, or the first letters of a fingerprint"
-            raise InputError(f"space {name!r} is {len(fits)} spaces: {listed}. {remedy}")
-        hint = did_you_mean(name, [s.name for s in spaces])
-        raise InputError(f"the store {self.url} has no space {name!r}.{hint} It holds: {listed}")
+        return find_space(name, self.spaces(), self.url)
 
     def info(self, space: FeatureSpace) -> dict[str, Any]:
         """Return what is known of a space, as JSON values."""
@@ -113,11 +102,15 @@ class FeatureStore:
             space: Which vectors; compared by fingerprint, not by name.
             keys: Content keys (sha256, hex). Repeats allowed.
             retry: Count keys that are recorded as failed as missing, too.
+
+        Raises:
+            StoreError: A file of vectors is missing or of a wrong size. Other damage is found where vectors are read.
         """
+        if arrays := self._open(space):
+            check_sizes(arrays)
         distinct = list(dict.fromkeys(keys))
         absent = [key for key, found in zip(distinct, self.present(space, distinct), strict=True) if not found]
-        arrays = None if retry else self._open(space)
-        failed = read_failures(arrays) if arrays else {}
+        failed = read_failures(arrays) if arrays and not retry else {}
         return [key for key in absent if key not in failed]
 
     def claim(self, space: FeatureSpace, keys: Sequence[str], *, retry: bool = False) -> tuple[list[str], list[str]]:
@@ -229,28 +222,17 @@ class FeatureStore:
         return {key: reason for (key, reason), found in zip(recorded.items(), present, strict=True) if not found}
 
     def verify(self) -> list[dict[str, Any]]:
-        """Read everything and return the damage: ``{space, fingerprint, chunk, reason}`` per chunk."""
-        return [
-            {"space": name, "fingerprint": folder, "chunk": found.chunk, "reason": found.reason}
-            for folder in self._folders()
-            for name, _, found in self._damage(folder)
-        ]
+        """Read everything and return the damage: ``{space, fingerprint, chunk, reason}`` per chunk or description."""
+        return [found.row for found in find_all(self._root)]
 
     def repair(self) -> list[dict[str, Any]]:
-        """Drop exactly the damaged chunks, so that the next extraction fills them; return them as `verify` does.
+        """Write damaged descriptions again and drop exactly the damaged chunks; return them as `verify` with `done`.
 
-        A space's description, damaged or missing, is among them: only who knows the space can write it again.
+        The next extraction fills what was dropped. A space's description that is lost with its copy is among them: only
+        who knows the space can write it again.
         """
         self._check_writable()
-        dropped = []
-        for folder in self._folders():
-            for name, arrays, found in self._damage(folder):
-                if found.chunk == DESCRIPTION:
-                    self._files.delete(f"{folder}/{DESCRIPTION}")  # whoever knows the space writes it, the rows stay
-                elif arrays is None or not drop_damage(arrays, found):
-                    continue
-                dropped.append({"space": name, "fingerprint": folder, "chunk": found.chunk, "reason": found.reason})
-        return dropped
+        return [found.row | {"done": done} for found in find_all(self._root) if (done := mend(self._root, found))]
 
     def gc(self, *, drop: Sequence[str] = ()) -> dict[str, Any]:
         """Delete what killed writers left, and whole spaces on request. Rows never move: new ones fill the holes.
@@ -261,72 +243,24 @@ class FeatureStore:
         Returns:
             ``dropped`` (names of spaces), ``files`` (names of leftovers, and of folders that never became a space) and
             ``bytes`` (freed).
+
+        Raises:
+            InputError: No store, or no such space.
         """
         self._check_writable()
-        before = self._files.n_bytes("")
+        if not self._root.exists():
+            raise InputError(f"there is no feature store at {self.url}: correct --store, or run extract first")
         doomed = dict(self._find_folder(name) for name in drop)
-        for folder in doomed:
-            self._files.delete(f"{folder}/{DESCRIPTION}")  # first: from here on the space does not exist
-            self._files.delete(folder)
         self._opened = {name: arrays for name, arrays in self._opened.items() if arrays.folder not in doomed}
-        files = [name for folder in self._folders() for name in clean_up(self._files, folder)]
-        roots = [name for name in leftovers(self._files, [""]) if name.startswith(DESCRIPTION)]
-        for name in roots:
-            self._files.delete(name)
-        return {
-            "dropped": list(doomed.values()),
-            "files": files + roots,
-            "bytes": before - self._files.n_bytes(""),
-        }
+        return sweep_out(self._root, doomed)
 
     def _find_folder(self, name: str) -> tuple[str, str]:
         """Return a space's folder and name; of one without a sound description, by the start of its fingerprint."""
-        lost = [folder for folder in self._folders() if name and folder.startswith(name[: len(folder)])]
-        if len(lost) == 1 and self._describe(lost[0]) is None:
+        lost = [folder for folder in self._root.folders() if name and folder.startswith(name[: len(folder)])]
+        if len(lost) == 1 and sound_description(self._files, lost[0]) is None:
             return lost[0], LostSpace.name
         space = self.find(name)
         return folder_of(space), space.name
-
-    def _describe(self, folder: str) -> dict[str, Any] | None:
-        """Return what a folder says of itself, None if that is damaged or missing."""
-        try:
-            return read_description(self._files, folder)
-        except ChunkDamage:
-            return None
-
-    def _folders(self) -> list[str]:
-        return [name for name in self._files.names("") if FOLDER.fullmatch(name)] if self._exists() else []
-
-    def _exists(self) -> bool:
-        """Tell whether the store was made; refuse a folder that is something else."""
-        if self._version is not None:
-            return True
-        try:
-            names = [name for name in self._files.names("") if not name.endswith(PARTIAL)]
-        except NotADirectoryError:
-            names = ["."]
-        if not names:
-            return False
-        version = self._schema_version()
-        if version not in range(1, LAYOUT_VERSION + 1):
-            raise StoreError(
-                f"the store {self.url} has schema version {version!r}, expected {LAYOUT_VERSION}: "
-                "use the embedonce that wrote it, or another store"
-            )
-        self._version = version
-        return True
-
-    def _schema_version(self) -> Any:
-        try:
-            attributes = read_attributes(self._files, "", "zarr.json", self.url) or {}
-        except (ChunkDamage, NotADirectoryError):
-            attributes = {}
-        if "embedonce_schema_version" not in attributes:
-            raise StoreError(
-                f"{self.url} is no feature store: expected a zarr.json that says so. Name another with --store; "
-                "if it is one and the file was damaged, copy the zarr.json of any other feature store there"
-            )
-        return attributes["embedonce_schema_version"]
 
     def _check_writable(self) -> None:
         if self.read_only:
@@ -336,8 +270,8 @@ class FeatureStore:
         """Return a space's arrays, None if the store has no such space."""
         if space.fingerprint not in self._opened:
             arrays, folder = SpaceArrays(self._files, space), folder_of(space)
-            about = read_description(self._files, folder) if self._exists() else None
-            if about is None and not (self._exists() and n_chunks_of(self._files, folder)):
+            about = read_description(self._files, folder) if self._root.exists() else None
+            if about is None and not (self._root.exists() and n_chunks_of(self._files, folder)):
                 return None
             if about and about["space"].fingerprint != space.fingerprint:
                 differences = "; ".join(space.differences(about["space"]))
@@ -349,21 +283,17 @@ class FeatureStore:
 
     def _make(self, space: FeatureSpace, provenance: Mapping[str, Any] | None) -> SpaceArrays:
         self._check_writable()
-        exists, arrays = self._exists(), self._open(space)
-        if not exists or (arrays is None and self._version != LAYOUT_VERSION):  # new spaces are of the new layout
-            self._make_root()
+        exists, arrays = self._root.exists(), self._open(space)
+        if not exists or (arrays is None and self._root.version != LAYOUT_VERSION):  # new spaces are of the new layout
+            self._root.make()
         if arrays is None or provenance:
             SpaceArrays(self._files, space).make(space, provenance)
         return arrays or self._opened.setdefault(space.fingerprint, SpaceArrays(self._files, space))
 
-    def _make_root(self) -> None:
-        self._files.write("zarr.json", group_document({"embedonce_schema_version": LAYOUT_VERSION}))
-        self._version = LAYOUT_VERSION
-
     def _claims_of(self, space: FeatureSpace) -> Claims | None:
         if space.fingerprint not in self._claims:
-            if not self._exists():
-                self._make_root()
+            if not self._root.exists():
+                self._root.make()
             self._claims[space.fingerprint] = self._files.claims(f"{folder_of(space)}/{CLAIMS}")
         return self._claims[space.fingerprint]
 
@@ -382,44 +312,6 @@ class FeatureStore:
                 f"space {space.name!r} ({space.fingerprint[:12]}) of the store {self.url} has no vector for "
                 f"{len(absent)} of {len(keys)} keys: {first}{', …' if len(absent) > 5 else ''}. Run `extract`"
             )
-
-    def _damage(self, folder: str) -> list[tuple[str, SpaceArrays | None, ChunkDamage]]:
-        try:
-            about = read_description(self._files, folder)
-        except ChunkDamage as found:
-            return self._damage_of_lost(folder, found.reason)
-        if about is None:
-            return self._damage_of_lost(folder, "is missing") if n_chunks_of(self._files, folder) else []
-        arrays = SpaceArrays(self._files, about["space"])
-        return [(about["space"].name, arrays, found) for found in find_damage(arrays)]
-
-    def _damage_of_lost(self, folder: str, problem: str) -> list[tuple[str, SpaceArrays | None, ChunkDamage]]:
-        """Return the damage of a space whose description is damaged or missing, itself and what lies behind it."""
-        remedy = "the next `extract` of its encoder writes it again"
-        found = ChunkDamage(folder, DESCRIPTION, f"{problem}: {remedy}, `store gc --drop {folder}` deletes the space")
-        lost = read_lost(self._files, folder)
-        if lost is None:
-            return [(folder, None, found)]
-        arrays = SpaceArrays(self._files, lost)
-        return [(lost.name, arrays, each) for each in (found, *find_damage(arrays))]
-
-
-def match_spaces(name: str, spaces: Sequence[FeatureSpace]) -> list[FeatureSpace]:
-    """Return the spaces that a name may mean; `FeatureStore.find` says which names there are."""
-    plain, _, start = name.partition("#")
-    alike = [space for space in spaces if space.fingerprint.startswith(start)]
-    fits = [space for space in alike if space.name == plain] or _fitting_block(plain, alike)
-    return fits or [space for space in spaces if name and space.fingerprint.startswith(name)]
-
-
-def _fitting_block(name: str, spaces: Sequence[FeatureSpace]) -> list[FeatureSpace]:
-    """Return the spaces that a name without block, view or conversion may mean."""
-    match = re.fullmatch(r"(image|text)(?::[^.@]*)?(\.[^@]*)?@(.*)", name)
-    if match is None:
-        return []
-    modality, words, encoder = match.groups(default="")
-    fits = [space for space in spaces if (space.modality, space.encoder) == (modality, encoder)]
-    return [space for space in fits if not words or space.name == f"{modality}{words}@{encoder}"]
 
 
 def _gather(arrays: SpaceArrays, rows: NDArray[np.int64], out: NDArray[np.float32]) -> ChunkDamage | None:

@@ -39,6 +39,9 @@ class Files(Protocol):
     def stamps(self, folder: str) -> dict[str, Stamp]:
         """Return name -> what changes when the file is replaced, for the files directly in `folder`."""
 
+    def sizes(self, folder: str) -> Mapping[str, int | None]:
+        """Return name -> size in bytes of the files directly in `folder`; None where that takes more than a listing."""
+
     def n_bytes(self, folder: str) -> int:
         """Return the size of all files below `folder`."""
 
@@ -67,14 +70,20 @@ def reading(files: Files, name: str) -> Iterator[Readable]:
         FileNotFoundError: There is none (NotADirectoryError if its folder is a file).
         StoreError: The disk or the server fails. That is no damage: nothing may be dropped for it.
     """
+    with _legible(files.url, name), files.open(name) as file:
+        yield file
+
+
+@contextmanager
+def _legible(url: str, name: str) -> Iterator[None]:
+    """Turn what the disk raises into a StoreError, but not that something is absent."""
     try:
-        with files.open(name) as file:
-            yield file
+        yield
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
         raise StoreError(
-            f"cannot read {name} of the store {files.url}: {error.strerror or error}. "
+            f"cannot read {f'{name} of ' if name else ''}the store {url}: {error.strerror or error}. "
             "Nothing was changed: make it readable and run again"
         ) from error
 
@@ -117,23 +126,24 @@ class LocalFiles:
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the files and folders directly in `folder`, sorted; empty if there is none."""
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), _legible(self.url, folder):
             return sorted(os.listdir(self.root / folder))  # noqa: PTH208 - half the time of Path.iterdir
         return []
 
     def stamps(self, folder: str) -> dict[str, Stamp]:
         """Return name -> (inode, mtime in ns, size in bytes)."""
-        found = {}
-        with suppress(FileNotFoundError), os.scandir(self.root / folder) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):  # renamed or deleted since
-                    status = entry.stat()
-                    found[entry.name] = (status.st_ino, status.st_mtime_ns, status.st_size)
-        return found
+        return {
+            name: (status.st_ino, status.st_mtime_ns, status.st_size) for name, status in self._status(folder).items()
+        }
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return name -> size in bytes of the files directly in `folder`."""
+        return {name: status.st_size for name, status in self._status(folder).items()}
 
     def n_bytes(self, folder: str) -> int:
         """Return the size of all files below `folder`."""
-        return sum(path.stat().st_size for path in (self.root / folder).rglob("*") if path.is_file())
+        with _legible(self.url, folder):
+            return sum(path.stat().st_size for path in (self.root / folder).rglob("*") if path.is_file())
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -151,6 +161,14 @@ class LocalFiles:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()  # what cannot be written to is found out here
         return Claims(path)
+
+    def _status(self, folder: str) -> dict[str, os.stat_result]:
+        found = {}
+        with suppress(FileNotFoundError), _legible(self.url, folder), os.scandir(self.root / folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # renamed or deleted since
+                    found[entry.name] = entry.stat()
+        return found
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

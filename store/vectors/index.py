@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from store.vectors.chunks import ROWS
+from store.vectors.chunks import ROWS, SUM_BYTES
 
 KEY_BYTES = 32
-SUM_BYTES = 4
 ROW_BYTES = KEY_BYTES + SUM_BYTES
 """A row of the keys' array: a key, and the crc32c of its vector, which ties the two files together."""
 

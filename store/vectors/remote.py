@@ -65,6 +65,10 @@ class RemoteFiles:
             if entry["type"] == "file"
         }
 
+    def sizes(self, folder: str) -> dict[str, int | None]:
+        """Return name -> size in bytes of the objects directly in `folder`; None where the listing does not say."""
+        return {_last(entry["name"]): entry["size"] for entry in self._entries(folder) if entry["type"] == "file"}
+
     def n_bytes(self, folder: str) -> int:
         """Return the size of all objects below `folder`."""
         self._fs.invalidate_cache()

@@ -139,6 +139,24 @@ def test_a_disk_that_cannot_be_read_is_no_reason_to_drop_rows(tmp_path: Path, mo
     np.testing.assert_array_equal(features.read(SPACE, keys), vectors_of(keys))
 
 
+@pytest.mark.parametrize("call", ["listdir", "scandir"])
+def test_a_folder_that_cannot_be_listed_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    features, keys = filled(tmp_path / "features.zarr", 10)
+
+    def refuse(path: Path) -> object:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    actions = {"listdir": [features.spaces, features.verify], "scandir": [lambda: features.missing(SPACE, keys)]}
+    monkeypatch.setattr(os, call, refuse)
+    for action in actions[call]:
+        with pytest.raises(
+            StoreError, match=r"^cannot read .*the store .*features\.zarr: Permission denied\. Nothing was"
+        ):
+            action()
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_write_that_fails_on_its_way_to_the_disk_commits_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int

@@ -70,6 +70,8 @@ def test_nothing_is_made_before_the_first_write(store: FeatureStore, url: Path) 
     assert store.failures(SPACE) == {}
     assert store.verify() == [] == store.repair()
     assert store.info(SPACE)["rows"] == 0
+    with pytest.raises(InputError, match=r"no feature store at .*features\.zarr: correct --store, or run extract"):
+        store.gc()
     with pytest.raises(StoreError, match="no vector for 2 of 2 keys"):
         store.read(SPACE, keys)
     assert not url.exists()

@@ -81,12 +81,28 @@ def test_damage_in_a_bucket_is_named_dropped_and_filled_again(url: str, array: s
     reader = FeatureStore(url)
     with pytest.raises(StoreError, match=rf"{array}/c\.1\.0 .*store repair"):
         reader.read(SPACE, keys)
+    if array == "vectors" and kind != "flipped":
+        with pytest.raises(StoreError, match=r"vectors/c\.1\.0 is (missing|cut short).*store repair"):
+            FeatureStore(url).missing(SPACE, keys)
     assert [found["chunk"] for found in reader.verify()] == [f"{array}/c.1.0"]
     assert [found["chunk"] for found in reader.repair()] == [f"{array}/c.1.0"]
     assert reader.missing(SPACE, keys) == keys[1024:2048]
     assert reader.write(SPACE, keys, vectors_of(keys)) == 1024
     assert FeatureStore(url).verify() == []
     np.testing.assert_array_equal(FeatureStore(url).read(SPACE, keys), vectors_of(keys))
+
+
+def test_lost_descriptions_in_a_bucket_are_written_again(url: str) -> None:
+    import s3fs
+
+    store, keys = FeatureStore(url), make_keys(5)
+    store.write(SPACE, keys, vectors_of(keys))
+    for name in ("zarr.json", f"{FOLDER}/zarr.json"):
+        s3fs.S3FileSystem().rm(f"{url.removeprefix('s3://')}/{name}")
+    with pytest.raises(StoreError, match=r"zarr\.json is missing; `store repair` mends that"):
+        FeatureStore(url).missing(SPACE, keys)
+    assert [found["chunk"] for found in FeatureStore(url).repair()] == ["zarr.json", "zarr.json"]
+    assert FeatureStore(url).spaces() == [SPACE] and FeatureStore(url).verify() == []
 
 
 class Killed(BaseException):

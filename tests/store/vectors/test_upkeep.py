@@ -1,5 +1,6 @@
 """Damage is found, named, dropped and filled again; stores of earlier versions too."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -8,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorstore
+import zarr
 
 import store.vectors.features
 import store.vectors.locks
 from store import StoreError
 from store.vectors.features import FeatureStore
+from store.vectors.files import LocalFiles
 from tests.store.vectors.promises import FOLDER, SPACE, assert_true_rows, chunk, contents, filled, make_keys, vectors_of
 
 # --- damage -----------------------------------------------------------------------------------------------------------
@@ -70,6 +74,11 @@ def test_damage_is_named_dropped_and_filled_again(tmp_path: Path, kind: str, arr
     features = FeatureStore(url)
     with pytest.raises(StoreError, match=rf"image@texture.*{name} {reason}.*store repair.*extract"):
         features.read(SPACE, keys)
+    if array == "vectors" and "flipped" in kind:
+        assert features.missing(SPACE, keys) == [], "seen by reading the bytes only: by `verify` and by whoever reads"
+    else:
+        with pytest.raises(StoreError, match=rf"image@texture.*{name} {reason}.*store repair.*extract"):
+            features.missing(SPACE, keys)
     assert [(d["space"], d["chunk"], d["reason"].split(" (")[0]) for d in features.verify()] == [
         ("image@texture", name, reason)
     ]
@@ -81,6 +90,33 @@ def test_damage_is_named_dropped_and_filled_again(tmp_path: Path, kind: str, arr
     assert untouched.items() <= contents(url).items()
     assert features.write(SPACE, lost, vectors_of(lost)) == len(lost)
     assert contents(url) == sound
+
+
+def test_all_that_a_listing_shows_is_counted(tmp_path: Path) -> None:
+    features, keys = filled(tmp_path / "features.zarr", 3000)
+    cut(chunk(tmp_path / "features.zarr", "vectors", 2))
+    chunk(tmp_path / "features.zarr", "vectors", 0).unlink()
+    with pytest.raises(
+        StoreError, match=r"vectors/c\.0\.0 is missing \(and 1 more are missing or of a wrong size\); `st"
+    ):
+        features.missing(SPACE, keys)
+    assert [found["chunk"] for found in features.repair()] == ["vectors/c.0.0", "vectors/c.2.0"]
+    assert features.missing(SPACE, keys) == keys[:1024] + keys[2048:]
+
+
+def test_a_chunk_that_a_repair_drops_meanwhile_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = tmp_path / "features.zarr"
+    features, keys = filled(url, 2048)
+    flip_bit(chunk(url, "vectors", 1))
+    sizes = LocalFiles.sizes
+
+    def repair_first(self: LocalFiles, folder: str) -> object:
+        monkeypatch.setattr(LocalFiles, "sizes", sizes)
+        FeatureStore(url).repair()
+        return sizes(self, folder)
+
+    monkeypatch.setattr(LocalFiles, "sizes", repair_first)
+    assert features.missing(SPACE, keys) == keys[1024:]
 
 
 def exchange(one: Path, other: Path) -> None:
@@ -207,11 +243,139 @@ def test_a_damaged_description_is_repaired_without_losing_a_row(tmp_path: Path, 
     assert chunks.items() <= contents(url).items()
 
 
+def forget_the_copy(url: Path) -> None:
+    """Make a store's space one of an earlier embedonce, which had no copy of the description."""
+    path = url / FOLDER / "vectors" / "zarr.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"attributes": {}}))
+
+
+def assert_others_read(url: Path, keys: list[str]) -> None:
+    """Zarr and tensorstore see the store's groups and vectors."""
+    group = zarr.open_group(url, mode="r")
+    assert sorted(dict(group.members(max_depth=None))) == [FOLDER, f"{FOLDER}/keys", f"{FOLDER}/vectors"]
+    np.testing.assert_array_equal(group[f"{FOLDER}/vectors"][: len(keys)], vectors_of(keys))
+    place = {"driver": "file", "path": str(url / FOLDER / "vectors")}
+    opened = tensorstore.open({"driver": "zarr3", "kvstore": place}, open=True).result()
+    np.testing.assert_array_equal(np.asarray(opened[: len(keys)].read().result()), vectors_of(keys))
+
+
+GROUP = '{"zarr_format": 3, "node_type": "group", "attributes": %s}'
+LOST: dict[str, Callable[[Path], object]] = {
+    "missing": Path.unlink,
+    "cut": lambda path: path.write_text("{"),
+    "made by others": lambda path: path.write_text(GROUP % '{"mine": 1}'),
+}
+
+
+@pytest.mark.parametrize("kind", LOST)
+def test_a_lost_description_of_a_space_is_written_again_from_its_copy(tmp_path: Path, kind: str) -> None:
+    url, keys = tmp_path / "features.zarr", make_keys(1100)
+    features = FeatureStore(url)
+    for torch in ("2.11", "2.12"):
+        features.write(SPACE, keys, vectors_of(keys), provenance={"torch": torch})
+    description = url / FOLDER / "zarr.json"
+    before, info = description.read_bytes(), features.info(SPACE)
+    LOST[kind](description)
+    features = FeatureStore(url)
+    assert (features.spaces(), features.lost()) == ([], [FOLDER])
+    if kind != "missing":  # then whoever knows the space writes it
+        with pytest.raises(
+            StoreError, match=rf"space {FOLDER}: zarr\.json .*; `store repair` mends that, then `extract`"
+        ):
+            features.missing(SPACE, keys)
+    for found in (features.verify(), features.repair()):
+        assert [(one["space"], one["chunk"]) for one in found] == [("image@texture", "zarr.json")]
+    assert description.read_bytes() == before
+    assert FeatureStore(url).info(SPACE) == info
+    assert [entry["torch"] for entry in info["provenance"]] == ["2.11", "2.12"]
+    assert FeatureStore(url).verify() == []
+    assert_others_read(url, keys)
+
+
+def test_who_knows_a_space_writes_its_lost_description_with_all_that_it_said(tmp_path: Path) -> None:
+    url, keys = tmp_path / "features.zarr", make_keys(5)
+    FeatureStore(url).write(SPACE, keys, vectors_of(keys), provenance={"torch": "2.11"})
+    info = FeatureStore(url).info(SPACE)
+    (url / FOLDER / "zarr.json").unlink()
+    assert FeatureStore(url).missing(SPACE, keys) == []
+    assert FeatureStore(url).info(SPACE) == info
+
+
+def test_a_damaged_description_of_the_vectors_gets_its_copy_back(tmp_path: Path) -> None:
+    url = tmp_path / "features.zarr"
+    _, keys = filled(url, 5)
+    path = url / FOLDER / "vectors" / "zarr.json"
+    before = json.loads(path.read_text())
+    path.write_text("{")
+    assert [found["chunk"] for found in FeatureStore(url).repair()] == ["vectors/zarr.json"]
+    assert json.loads(path.read_text()) == before
+    (url / FOLDER / "zarr.json").unlink()
+    FeatureStore(url).repair()
+    assert FeatureStore(url).spaces() == [SPACE]
+    assert_others_read(url, keys)
+
+
+def test_a_space_of_an_earlier_embedonce_gets_a_copy_when_its_description_is_next_written(tmp_path: Path) -> None:
+    url = tmp_path / "features.zarr"
+    _, keys = filled(url, 5)
+    forget_the_copy(url)
+    assert FeatureStore(url).verify() == [], "none is no damage"
+    FeatureStore(url).write(SPACE, keys, vectors_of(keys), provenance={"torch": "2.12"})
+    (url / FOLDER / "zarr.json").unlink()
+    FeatureStore(url).repair()
+    assert FeatureStore(url).info(SPACE)["provenance"] == [{"torch": "2.12"}]
+
+
+@pytest.mark.parametrize("kind", LOST)
+@pytest.mark.parametrize("space_too", [False, True])
+def test_a_lost_description_of_the_store_is_written_again(tmp_path: Path, kind: str, space_too: bool) -> None:
+    url = tmp_path / "features.zarr"
+    _, keys = filled(url)
+    sound = contents(url)
+    LOST[kind](url / "zarr.json")
+    if space_too:
+        (url / FOLDER / "zarr.json").unlink()
+    features = FeatureStore(url)
+    for action in (
+        features.spaces,
+        lambda: features.missing(SPACE, keys),
+        lambda: features.read(SPACE, keys),
+        lambda: features.write(SPACE, keys, vectors_of(keys)),
+        lambda: features.claim(SPACE, keys),
+        features.gc,
+    ):
+        with pytest.raises(
+            StoreError, match=r"the store .*features\.zarr: zarr\.json .*; `store repair` mends that, then"
+        ):
+            action()
+    for found in (features.verify(), features.repair()):
+        assert [(one["space"], one["fingerprint"], one["chunk"]) for one in found] == [
+            ("the store", "", "zarr.json"),
+            *([("image@texture", FOLDER, "zarr.json")] if space_too else []),
+        ]
+    assert features.verify() == [] == FeatureStore(url).verify()
+    assert FeatureStore(url).missing(SPACE, keys) == []
+    assert contents(url) == sound
+    assert_others_read(url, keys)
+    if kind == "made by others":
+        assert zarr.open_group(url, mode="r").attrs["mine"] == 1
+
+
+def test_a_repair_makes_no_store_of_another_folder(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "0123456789abcdef" / "vectors", shape=(4, 4), dtype="float32")
+    before = sorted(tmp_path.rglob("*"))
+    for action in (FeatureStore(tmp_path).verify, FeatureStore(tmp_path).repair):
+        with pytest.raises(StoreError, match=r"is no feature store: expected a zarr\.json that says so\. Name another"):
+            action()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize("do", [lambda path: path.write_text("{"), Path.unlink], ids=["damaged", "missing"])
 def test_what_lies_behind_a_lost_description_is_looked_at_and_kept(tmp_path: Path, do: Callable[[Path], None]) -> None:
     url = tmp_path / "features.zarr"
     _, keys = filled(url)
     do(url / FOLDER / "zarr.json")
+    forget_the_copy(url)
     flip_bit(chunk(url, "vectors", 1))
     features = FeatureStore(url)
     found = features.verify()
