@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from store import Dataset, FeatureStore, Section, SlurmJob, Split
 
 ROWS_LEFT_OUT = 3
+LEFT_OUT_KINDS = {"unreadable_image", "missing_file"}  # of `check`'s problems
 ROWS_AT_ONCE = 4096
 """Rows that `predict` holds in memory."""
 INTERRUPTED = 130
@@ -684,7 +685,8 @@ def check(data: Data = None) -> Shown:
         unreadable = probe_images(dataset, progress=update)
     problems = problem_rows(check_dataset(dataset, open_split(dataset, keep=False)), unreadable)
     document = {"rows": dataset.n_rows, "problems": problems}
-    return Shown(document, check_report(dataset, problems), left_out=unreadable)
+    left_out = [problem for problem in problems if problem["kind"] in LEFT_OUT_KINDS]
+    return Shown(document, check_report(dataset, problems), left_out=left_out)
 
 
 @command("explore --data tem/dataset.toml")

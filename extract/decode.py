@@ -42,6 +42,10 @@ class ImageError(Exception):
     """An image that cannot be read or converted; the message is the reason, without the path."""
 
 
+class NoFileError(ImageError):
+    """There is no file, or it cannot be opened."""
+
+
 def read_image(path: Path, page: int | None = None) -> NDArray[Any]:
     """Return the values of an image file (tif, png, jpg, bmp).
 
@@ -86,7 +90,7 @@ def _read_file(path: Path) -> Buffer:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ImageError("is a folder, not a file" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
+            raise NoFileError("is a folder, not a file" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
         if status.st_size == 0:
             raise ImageError("is empty (0 bytes)")
         with path.open("rb") as file:
@@ -94,11 +98,11 @@ def _read_file(path: Path) -> Buffer:
                 return file.read()
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
-        raise ImageError("does not exist") from None
+        raise NoFileError("does not exist") from None
     except PermissionError:
-        raise ImageError("may not be read: permission denied") from None
+        raise NoFileError("may not be read: permission denied") from None
     except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror}") from None
+        raise NoFileError(f"cannot be read: {error.strerror}") from None
 
 
 def _decode_png(data: Buffer, page: int | None) -> NDArray[Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from extract.ahead import in_order
-from extract.decode import ImageError, Pixels, read_image
+from extract.decode import ImageError, NoFileError, Pixels, read_image
 from extract.lane import Clock, Lane
 from extract.view import render
 from store import Dataset, ImageBlock, ImageRef, Progress, view_settings
@@ -52,7 +52,10 @@ def prepare(items: Mapping[str, Sources], lacking: Mapping[str, Sequence[Lane]])
 
 
 def probe_images(dataset: Dataset, *, progress: Progress | None = None) -> list[tuple[str, str, str]]:
-    """Read every image once and return (row id, block, reason) for those that cannot be used, in row order."""
+    """Read every image once and return (row id, block, reason) for those that cannot be used, in row order.
+
+    Files that are not there, or cannot be opened, are not among them: `check_dataset` names these.
+    """
     todo = {(name, refs): block for name, block in dataset.images.items() for refs in block.sources if refs is not None}
     reasons: dict[tuple[str, Sources], str | None] = {}
     calls = [(key, lambda key=key, block=block: _probe(key[1], block)) for key, block in todo.items()]
@@ -110,6 +113,8 @@ def _all_read(images: Iterable[Pixels | ImageError]) -> list[Pixels]:
 def _probe(refs: Sources, block: ImageBlock) -> str | None:
     try:
         render(_all_read(map(_read, refs)), view_settings(block))
+    except NoFileError:
+        return None
     except ImageError as error:
         return str(error)
     return None

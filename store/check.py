@@ -74,8 +74,10 @@ class Facts:
 
 
 def missing_files(facts: Facts) -> Iterator[str]:
-    """Rows whose image has a path at which no file can be read."""
+    """Rows whose image has a path at which no file can be read; of a stack, its parts are named."""
     for name, block in facts.dataset.images.items():
+        if block.parts:
+            continue
         for id_, ref, key in zip(facts.ids, block.refs, facts.keys[name], strict=True):
             if ref is not None and key is None:
                 yield f"row {id_!r}, image {name!r}: {ref.path}"

@@ -35,6 +35,15 @@ def evaluate(condition: str, table: pd.DataFrame) -> NDArray[np.bool_]:
     return _Evaluator(condition, table, names).holds(tree)
 
 
+def check_condition(condition: str) -> str:
+    """Return a condition as it is; ValueError where it is none, whatever the table has."""
+    try:
+        _parse(condition)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return condition
+
+
 def is_known(condition: str, table: pd.DataFrame) -> NDArray[np.bool_]:
     """Return where no column that `condition` reads is missing, bool ``(n,)``: elsewhere nobody knows if it holds.
 

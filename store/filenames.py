@@ -30,15 +30,9 @@ def match_names(pattern: str, names: Sequence[str | None]) -> pd.Series:
     """Return what the pattern's group finds in each name, n of them; ``""`` where it finds nothing.
 
     Raises:
-        InputError: It is no regular expression with one group, or matches no name.
+        InputError: It matches no name.
     """
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise InputError(f"pattern {pattern!r} is no regular expression: {error}") from None
-    if compiled.groups != 1:
-        raise InputError(f"pattern {pattern!r} has {compiled.groups} groups; put (…) around the value, once")
-    found = [name and compiled.search(name) for name in names]
+    found = [name and re.search(pattern, name) for name in names]
     if not any(found):
         example = next(filter(None, names), "none")
         raise InputError(f"pattern {pattern!r} matches no file name, {example!r} for one")

@@ -2,12 +2,14 @@
 
 import itertools
 import os
+import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from store.condition import check_condition
 from store.space import INFO_BAR, Crop
 from store.units import NM_PER_UNIT, nm_per
 from store.view import PLAINLY, check_convert, check_tiles, check_view
@@ -27,6 +29,19 @@ def _crop(value: Any) -> Any:
         return value
     raise ValueError(f"needs a number of rows from 0 on, or 'auto' (got {value!r})")
 
+
+def _pattern(value: str) -> str:
+    try:
+        n_groups = re.compile(value).groups
+    except re.error as error:
+        raise ValueError(f"pattern {value!r} is no regular expression: {error}") from None
+    if n_groups != 1:
+        raise ValueError(f"pattern {value!r} has {n_groups} groups; put (…) around the value, once")
+    return value
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+"""A regular expression with one group."""
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -104,7 +119,7 @@ class MetadataSpec(_Section):
 
     column: Column | None = None
     """Its own name, where neither `pattern` nor `tag` is given."""
-    pattern: str | None = None
+    pattern: Pattern | None = None
     tag: Literal["nm_per_px", "magnification"] | None = None
     """Read from what the microscope or ImageJ wrote into the image file (`store.scale`)."""
     image: str | None = None
@@ -146,7 +161,7 @@ class TaskSpec(_Section):
     columns: tuple[Column, ...] | None = Field(default=None, strict=False, min_length=1)
     kind: Literal["classification", "regression"] | None = None
     classes: tuple[str, ...] | None = Field(default=None, strict=False, min_length=2)
-    when: str | None = None
+    when: Annotated[str, AfterValidator(check_condition)] | None = None
     weights: tuple[float, ...] | None = Field(default=None, strict=False)
     """One per output, of several columns."""
     weight: Column | None = None
@@ -178,7 +193,7 @@ class TaskSpec(_Section):
 class ColumnSpec(_Section):
     """``[columns.NAME]``: a further column of the table, read from the file names or from which cells are filled."""
 
-    pattern: str | None = None
+    pattern: Pattern | None = None
     """A regular expression with one group, searched in the file name without its folders."""
     image: str | None = None
     """The image block whose file names `pattern` reads; the first block when left out."""

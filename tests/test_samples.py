@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cli import app
 from heads import Predictions
-from store import write_sample
+from store import SAMPLES, load_dataset, open_split, write_sample
 from store.samples.cells import CHANGES, make_cell
 from store.samples.tem import N_ROWS, table_row
 from store.samples.tem_scene import labels, make_scene, truth
@@ -44,6 +44,17 @@ def garbage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec.write_text(text)
     run_json("extract", "--data", spec)
     return spec
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_smallest_sample_can_be_checked_and_a_smaller_one_is_refused(name: str, tmp_path: Path) -> None:
+    least = SAMPLES[name].min_rows
+    result = CliRunner().invoke(app, ["sample", name, str(tmp_path / "less"), "--rows", str(least - 1)])
+    words = f"the sample '{name}' needs at least {least} rows (got {least - 1}); give more --rows"
+    assert result.exit_code == 2 and words in " ".join(result.stderr.split()) and not (tmp_path / "less").exists()
+    spec = write_sample(name, tmp_path / name, n_rows=least)
+    assert run_json("check", "--data", spec)["rows"] == least
+    assert len(set(open_split(load_dataset(spec), keep=False).roles.values())) in (3, 5)
 
 
 def test_picture_and_text_together_find_the_bin_and_neither_alone(garbage: Path) -> None:

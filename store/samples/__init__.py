@@ -18,25 +18,27 @@ class Sample(NamedTuple):
 
     Attributes:
         n_rows: How many rows by default.
+        min_rows: With fewer a class folder, a class or one of five groups is not there, and nothing can be fitted.
         summary: What it is, in a line.
         spec: Its ``dataset.toml``; ``{command}`` stands for what it was written by.
         write: Writes everything else: ``write(folder, n_rows=, seed=, progress=)``.
     """
 
     n_rows: int
+    min_rows: int
     summary: str
     spec: str
     write: Callable[..., None]
 
 
 SAMPLES: Mapping[str, Sample] = {
-    "tem": Sample(tem.N_ROWS, tem.SUMMARY, tem.DATASET_TOML, tem.write_tem),
-    "cells": Sample(cells.N_ROWS, cells.SUMMARY, cells.DATASET_TOML, cells.write_cells),
-    "powder": Sample(powder.N_ROWS, powder.SUMMARY, powder.DATASET_TOML, powder.write_powder),
+    "tem": Sample(tem.N_ROWS, 30, tem.SUMMARY, tem.DATASET_TOML, tem.write_tem),
+    "cells": Sample(cells.N_ROWS, 5, cells.SUMMARY, cells.DATASET_TOML, cells.write_cells),
+    "powder": Sample(powder.N_ROWS, 20, powder.SUMMARY, powder.DATASET_TOML, powder.write_powder),
     "reflectance": Sample(
-        reflectance.N_ROWS, reflectance.SUMMARY, reflectance.DATASET_TOML, reflectance.write_reflectance
+        reflectance.N_ROWS, 5, reflectance.SUMMARY, reflectance.DATASET_TOML, reflectance.write_reflectance
     ),
-    "garbage": Sample(garbage.N_ROWS, garbage.SUMMARY, garbage.DATASET_TOML, garbage.write_garbage),
+    "garbage": Sample(garbage.N_ROWS, 15, garbage.SUMMARY, garbage.DATASET_TOML, garbage.write_garbage),
 }
 
 
@@ -61,14 +63,14 @@ def write_sample(
         The path of its ``dataset.toml``.
 
     Raises:
-        InputError: Unknown name, no rows, or a folder that holds something else or cannot be written.
+        InputError: Unknown name, too few rows, or a folder that holds something else or cannot be written.
     """
     if name not in SAMPLES:
         raise InputError(f"unknown sample {name!r}.{did_you_mean(name, SAMPLES)} Choose from: {', '.join(SAMPLES)}.")
     sample = SAMPLES[name]
     n_rows = sample.n_rows if n_rows is None else n_rows
-    if n_rows < 1:
-        raise InputError(f"a sample of {n_rows} rows: expected at least 1. Give another number of rows.")
+    if n_rows < sample.min_rows:
+        raise InputError(f"the sample {name!r} needs at least {sample.min_rows} rows (got {n_rows}); give more --rows.")
     if seed < 0:
         raise InputError(f"seed {seed} is negative: expected 0 or more. Give another seed.")
     command = f"embedonce sample {name} --rows {n_rows} --seed {seed}"

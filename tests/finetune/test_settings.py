@@ -121,7 +121,7 @@ def test_the_example_of_the_page_is_valid() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_fits_the_sample_of_its_name(preset: str, tmp_path: Path) -> None:
     assert preset in SAMPLES
-    write_sample(preset, tmp_path, n_rows=20, seed=0)
+    write_sample(preset, tmp_path, n_rows=30, seed=0)
     parts = choose_parts(load_dataset(tmp_path / "dataset.toml"), read_settings({"preset": preset}))
     kinds = [part.kind for part in parts]
     assert all(kind in kinds for kind in NEEDED[preset])

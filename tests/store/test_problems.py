@@ -31,6 +31,13 @@ WRONG: list[tuple[str, Any, str]] = [
     ("tasks.k.columns", [], "tasks.k.columns: needs 1 or more values (got [])"),
     ("tasks.k.classes", [1, 2], f"tasks.k.classes.0: {TEXT} (got 1); tasks.k.classes.1: {TEXT} (got 2)"),
     ("tasks.k.weights", ["a"], "tasks.k.weights.0: needs a number (got 'a')"),
+    (
+        "columns.c",
+        {"pattern": "("},
+        "columns.c.pattern: pattern '(' is no regular expression: missing ), unterminated subpattern at position 0",
+    ),
+    ("metadata.m.pattern", "a", "metadata.m.pattern: pattern 'a' has 0 groups; put (…) around the value, once"),
+    ("tasks.k.when", "a >", "tasks.k.when: when = 'a >' is no condition; expected one like \"flowable == 'yes'\""),
     ("columns.c", {"filled": 1.5}, f"columns.c.filled: {COLUMN} (got 1.5)"),
     ("tables", {"val": "b.csv"}, "key 'tables.train' is missing"),
     ("folders", "Train", f"folders: {KEYS} (got 'Train')"),
@@ -56,6 +63,14 @@ def test_a_wrong_value_is_shown_with_what_was_expected(place: str, value: Any, m
     with pytest.raises(InputError) as caught:
         parse_spec(values, "spec")
     assert str(caught.value) == f"spec: {message}"
+
+
+def test_a_pattern_and_a_condition_that_are_none_are_named_with_all_else() -> None:
+    values = spec(columns={"c": {"pattern": "("}}, tasks={"k": {"column": "kind", "when": "a >", "unti": "s"}})
+    with pytest.raises(InputError) as caught:
+        parse_spec(values, "spec")
+    words = ("tasks.k.when: ", "'tasks.k.unti'. Did you mean 'unit'", "columns.c.pattern: ")
+    assert all(word in str(caught.value) for word in words)
 
 
 def test_a_missing_key_is_named() -> None:

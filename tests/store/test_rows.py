@@ -307,7 +307,7 @@ BAD_COLUMNS = {
     "two sources": ('pattern = "(.)"\nfilled = "note"', "columns.x: needs either pattern or filled"),
     "image of no pattern": ('filled = "note"\nimage = "bf"', "columns.x: image is for pattern"),
     "nothing to be filled": ('filled = "nte"', r"\[columns.x\]: column 'nte' is not in the table. Did you mean 'note'"),
-    "not an expression": ('pattern = "("', r"\[columns.x\]: pattern '\(' is no regular expression"),
+    "not an expression": ('pattern = "("', r"columns.x.pattern: pattern '\(' is no regular expression"),
     "no such block": ('pattern = "(.)"\nimage = "fb"', r"\[columns.x\] names image block 'fb', which is not there"),
     "an input": (
         'pattern = "(.)"\n[metadata.m]\ncolumn = "x"',
