@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from heads.curvature import Problems
-from heads.design import Design, make_design, share_designs
+from heads.design import Design, make_design, rank, share_designs
 from heads.head import Float, Index, Job, Standardiser, row_chunks, standardise, standardise_folds
 from heads.logistic import solve_logistic
 from heads.ridge import solve_ridge
@@ -57,10 +57,6 @@ class Fit:
     def fold(self) -> tuple[Index, Float]:
         """Training rows and the weight of each."""
         return self.rows, self.job.weight(self.rows)
-
-    def is_large(self, X: NDArray[np.float32]) -> bool:
-        """Whether a logistic regression has too many rows for a rotation to make it much smaller."""
-        return self.n_logits > 0 and len(self.rows) > X.shape[1] / 2
 
     @cached_property
     def n_logits(self) -> int:
@@ -106,14 +102,21 @@ def solve_all(
         What `finish` made, in the order of `fits`.
     """
     places: dict[tuple[bytes, bytes, bool], list[int]] = {}
-    for i, fit in enumerate(fits):
-        places.setdefault((*fit.key, fit.is_large(X)), []).append(i)
-    firsts = [fits[same[0]] for same in places.values()]
+    for i, (fit, large) in enumerate(zip(fits, _are_large(X, fits), strict=True)):
+        places.setdefault((*fit.key, large), []).append(i)
+    firsts, is_large = [fits[same[0]] for same in places.values()], [large for *_, large in places]
     standards = standardise_folds(X, [fit.fold for fit in firsts]) if firsts else []
     same = list(places.values())
     done: dict[int, A] = {}
-    for window in _windows(X, firsts):
-        made = _parallel(lambda group: _designs(X, [firsts[i] for i in group], [standards[i] for i in group]), window)
+
+    def designs(group: Sequence[int]) -> list[Design]:
+        own, scales = [firsts[i] for i in group], [standards[i] for i in group]
+        if is_large[group[0]]:
+            return _shared_designs(X, own, scales)
+        return [make_design(X, *own[0].fold, scales[0])]
+
+    for window in _windows(X, firsts, is_large):
+        made = _parallel(designs, window)
         design = {
             place: one
             for group, found in zip(window, made, strict=True)
@@ -126,19 +129,29 @@ def solve_all(
     return [done[i] for i in range(len(fits))]
 
 
-def _designs(X: NDArray[np.float32], fits: Sequence[Fit], standards: Sequence[Standardiser]) -> list[Design]:
-    """Designs of folds that share a matrix, or of one fold."""
-    if not fits[0].is_large(X):
-        return [make_design(X, *fits[0].fold, standards[0])]
+def _are_large(X: NDArray[np.float32], fits: Sequence[Fit]) -> list[bool]:
+    """Which fits are logistic regressions of too many rows for a rotation to make them much smaller.
+
+    Rows that lie in few dimensions, such as vectors of texts that repeat, do not make a fold large.
+    """
+    large = [fit.n_logits > 0 and len(fit.rows) > X.shape[1] / 2 for fit in fits]
+    if not any(large):
+        return large
+    is_wide = rank(X, np.unique(np.concatenate([fit.rows for fit in fits]))) > X.shape[1] / 2
+    return [one and is_wide for one in large]
+
+
+def _shared_designs(X: NDArray[np.float32], fits: Sequence[Fit], standards: Sequence[Standardiser]) -> list[Design]:
+    """Designs of large folds that share a matrix."""
     shared = standards[0] if len(fits) == 1 else standardise(X, np.unique(np.concatenate([f.rows for f in fits])))
     return share_designs(X, [fit.fold for fit in fits], standards, shared)
 
 
-def _windows(X: NDArray[np.float32], fits: Sequence[Fit]) -> list[list[list[int]]]:
+def _windows(X: NDArray[np.float32], fits: Sequence[Fit], is_large: Sequence[bool]) -> list[list[list[int]]]:
     """Groups of folds that are held together; each group shares a matrix."""
     windows: list[list[list[int]]] = []
     room = 0
-    for group, n_rows in _groups(X, fits):
+    for group, n_rows in _groups(X, fits, is_large):
         cells = n_rows * min(n_rows, X.shape[1])
         if not windows or cells > room:
             windows.append([])
@@ -148,7 +161,7 @@ def _windows(X: NDArray[np.float32], fits: Sequence[Fit]) -> list[list[list[int]
     return windows
 
 
-def _groups(X: NDArray[np.float32], fits: Sequence[Fit]) -> list[tuple[list[int], int]]:
+def _groups(X: NDArray[np.float32], fits: Sequence[Fit], is_large: Sequence[bool]) -> list[tuple[list[int], int]]:
     """Folds that share a matrix, and how many rows that has: large ones that have most of their rows in common.
 
     Rows with gaps are not shared: a gap becomes the mean of the fold, which is another one in each.
@@ -158,7 +171,7 @@ def _groups(X: NDArray[np.float32], fits: Sequence[Fit]) -> list[tuple[list[int]
     for i, fit in enumerate(fits):
         own = np.zeros(len(X), bool)
         own[fit.rows] = True
-        can_share = fit.is_large(X) and not (own & has_gap).any()
+        can_share = is_large[i] and not (own & has_gap).any()
         for g, (members, union, smallest) in enumerate(groups if can_share else []):
             both, least = own | union, min(own.sum(), smallest)
             if both.sum() <= MAX_UNION * least:

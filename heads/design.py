@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 
-from heads.head import Float, Index, Standardiser, row_chunks
+from heads.head import Float, Index, Standardiser, row_chunks, standardise
 
 FLOAT64_CELLS = 2**24  # coordinates of larger folds are kept in float32: their rounding is that of X itself
 
@@ -76,6 +77,15 @@ def make_design(X: NDArray[Any], rows: Index, weight: Float, standard: Standardi
     unit, zero = np.ones(len(spectrum)), np.zeros(len(spectrum))
     place = np.arange(len(rows))
     return Design(rows, weight, standard, axes, coordinates, place, unit, zero, None, spectrum / len(rows))
+
+
+def rank(X: NDArray[Any], rows: Index) -> int:
+    """Return the dimensions in which some rows lie, standardised; of at most d of them, evenly drawn."""
+    drawn = rows[np.linspace(0, len(rows) - 1, min(len(rows), X.shape[1])).astype(np.intp)]
+    Z = standardise(X, drawn).apply(X[drawn])
+    gram = Z @ Z.T
+    floor = len(gram) * np.finfo(np.float64).eps * gram.diagonal().max()
+    return int(lapack.dpstrf(gram, tol=floor)[2])
 
 
 def share_designs(

@@ -10,6 +10,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
 from heads import bulk, linear
+from heads.design import rank
 from heads.head import Job, Standardiser
 from heads.linear import STRENGTHS, LinearHead, fit_linear
 
@@ -369,3 +370,21 @@ def test_no_rows_give_no_predictions():
     heads = fit_linear(X, [class_job(classes(latent, 3)), regression_job(targets(latent))], seed=0)
     assert heads[0].predict_proba(X[:0]).shape == (0, 3)
     assert heads[1].predict(X[:0]).shape == (0, 3)
+
+
+def test_many_rows_of_few_different_ones_are_rotated_to_their_few_dimensions(monkeypatch):
+    kinds, latent = matrix(12, 60)
+    which = np.arange(150) % 12
+    y = classes(latent, 3)[which]
+    y[::7] = (y[::7] + 1) % 3
+    job = class_job(y, inner=[(np.arange(150), np.arange(150))])
+    monkeypatch.setattr(bulk, "share_designs", lambda *_: pytest.fail("60 columns for 11 dimensions"))
+    for strength in (1e-2, 1.0, 1e2):
+        head = at_strength(monkeypatch, kinds[which], job, strength)
+        np.testing.assert_allclose(head.predict_proba(kinds), tight(kinds[which], y, strength)(kinds), atol=1e-4)
+
+
+@pytest.mark.parametrize(("n_rows", "n_kinds", "expected"), [(50, 50, 19), (50, 7, 6), (10, 10, 9)])
+def test_rank_is_the_number_of_dimensions_that_standardised_rows_lie_in(n_rows, n_kinds, expected):
+    X, _ = matrix(n_kinds, 20)
+    assert rank(X[np.arange(n_rows) % n_kinds], np.arange(n_rows)) == expected
