@@ -62,6 +62,33 @@ def test_heads_do_not_depend_on_the_number_of_cores(monkeypatch):
         assert (a.predict_proba(X) == b.predict_proba(X)).all()
 
 
+def test_jobs_of_the_same_rows_share_bins_and_no_model_depends_on_the_others(monkeypatch):
+    X, y, _ = planted(80, 12)
+    jobs = [
+        job(y, np.arange(60)),
+        job((y == 1).astype(np.int64), np.arange(60), n_classes=2),
+        job(y, np.arange(20, 80)),
+    ]
+    binned = []
+    monkeypatch.setattr(
+        boosted, "_bin", lambda X, rows, *more, real=boosted._bin: binned.append(rows) or real(X, rows, *more)
+    )
+    together = fit_boosted(X, jobs, seed=0)
+    assert [(rows[0], len(rows)) for rows in sorted(binned, key=lambda rows: rows[0])] == [(0, 60), (20, 60)]
+    for one, made in zip(together, jobs, strict=True):
+        assert (one.predict_proba(X) == fit_boosted(X, [made], seed=0)[0].predict_proba(X)).all()
+
+
+def test_the_order_of_training_rows_and_of_folds_rows_changes_nothing():
+    X, y, _ = planted(80, 12)
+    weight = np.linspace(0.2, 3, 80)
+    made = job(y, np.arange(60), weight=weight)
+    [head] = fit_boosted(X, [made], seed=0)
+    turned = replace(made, train=made.train[::-1], inner=[(fit[::-1], stop[::-1]) for fit, stop in made.inner])
+    [again] = fit_boosted(X, [turned], seed=0)
+    assert (again.predict_proba(X) == head.predict_proba(X)).all() and again.rounds == head.rounds
+
+
 def test_large_matrices_are_fitted_by_the_same_code(monkeypatch):
     X, y, _ = planted(80, 12)
     monkeypatch.setattr(boosted, "MAX_ROUNDS", 3)  # several threads on few rows are slow where cores are busy
