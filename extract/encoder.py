@@ -120,12 +120,12 @@ def make_encoders(
     Raises:
         InputError: Unknown name, no block for it, weights out of reach or not fitting.
     """
-    options = options or Options()
+    options, names = options or Options(), list(dict.fromkeys(names))
     if options.device == "cuda":
         resolve_device(options.device)  # also where no encoder has a network
     encoders: dict[str, list[Encoder]] = {}
-    warnings: list[str] = []
-    for name in dict.fromkeys(names):
+    warnings = _useless(options, names)
+    for name in names:
         modality, blocks = fitting_blocks(name, dataset)
         loaded = None if name in ENCODERS else _load(name, modality, options, warnings)
         takes_any = any(_takes(loaded, block) for block in blocks.values())
@@ -137,6 +137,14 @@ def make_encoders(
             encoder = _built_in(name, block) if loaded is None else loaded.encoder(block)
             encoders.setdefault(f"{modality}:{block.name}", []).append(_stored_as(options.dtype, encoder))
     return encoders, warnings
+
+
+def _useless(options: Options, names: Sequence[str]) -> list[str]:
+    """Say of weights that none of the encoders takes them."""
+    if options.weights == "pretrained" or not set(names) <= set(ENCODERS):
+        return []
+    has = f"{names[0]} has" if len(names) == 1 else f"{' and '.join(names)} have"
+    return [f"--weights {options.weights} changes nothing: {has} no weights. Name a network with --backbone"]
 
 
 def folder_digests(names: Iterable[str]) -> dict[str, str]:

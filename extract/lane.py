@@ -59,6 +59,7 @@ class Lane:
         claimed: Those of them that this process embeds; written or failed, they leave both.
         embedded: Keys embedded and stored by this process; not those that another one stored meanwhile.
         is_patient: Whether what other processes claimed is left to them.
+        is_deep: Whether any image that it was given has more than 8 bits.
         worked: Seconds of work for it, in whatever threads; decoding is everybody's.
     """
 
@@ -78,6 +79,7 @@ class Lane:
         self.claimed: set[str] = set()
         self.embedded: set[str] = set()
         self.is_patient = True
+        self.is_deep = False
         self.worked = 0.0
         self._retry = retry
         self._store = store

@@ -150,13 +150,6 @@ def load_language(name: str, *, weights: str = "pretrained", seed: int = 0) -> L
     )
 
 
-def language_module(config: Mapping[str, Any]) -> "torch.nn.Module":
-    """Return the network that a transformers configuration describes, as `Language.module` is, with random weights."""
-    from transformers import AutoConfig, AutoModel
-
-    return _bare(AutoModel.from_config(AutoConfig.for_model(**config)))
-
-
 def with_pooling(module: "torch.nn.Module", pooling: str) -> "torch.nn.Module":
     """Return a module that takes token ids and mask, int64 ``(b, t)``, and gives ``(b, d)``; padding is left out."""
     import torch

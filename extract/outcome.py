@@ -6,7 +6,7 @@ from typing import Any
 
 from extract.lane import Clock, Lane
 from extract.preparation import Sources, why_unread
-from store import Dataset, FeatureStore
+from store import USUAL_CONVERSION, Dataset, FeatureStore
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class SpaceReport:
         device: ``"cpu"`` or ``"cuda"``; ``"none"`` if nothing was embedded by a network.
         engine: ``"openvino"``, ``"torch"``, ``"numpy"``; ``"none"`` if no engine was needed.
         bottleneck: ``"decode"``, ``"forward"`` (the encoder's work), ``"store"``; ``"none"`` if nothing was embedded.
-        note: Why another engine than the usual one ran, or "".
+        note: Why another engine than the usual one ran, that a conversion had nothing to convert; or "".
         failures: Each row without a vector.
     """
 
@@ -124,9 +124,17 @@ def make_report(want: Want, dataset: Dataset, store: FeatureStore, passes: Mappi
         device=device,
         engine=engine,
         bottleneck=passes[space.modality].clock.bottleneck if n_embedded else "none",
-        note=note,
+        note="; ".join(filter(None, [note, _without_effect(want, n_embedded)])),
         failures=tuple(failures),
     )
+
+
+def _without_effect(want: Want, n_embedded: int) -> str:
+    """Say of a conversion that was asked for that there was nothing to convert; the usual one is nobody's wish."""
+    convert = want.lane.encoder.space.convert
+    if want.lane.is_deep or not n_embedded or convert in (None, "none", USUAL_CONVERSION):
+        return ""
+    return f"convert = '{convert}' changes nothing here: the images have 8 bits, and their vectors are the plain ones"
 
 
 def _failures(want: Want, dataset: Dataset, store: FeatureStore) -> list[Failure]:

@@ -169,6 +169,7 @@ def _hand_out(calls: Iterable[tuple[Unit, Callable[[], Any]]], lanes: Sequence[L
             if isinstance(outcome.item, ImageError):
                 outcome.lane.fail(outcome.key, str(outcome.item))
             else:
+                outcome.lane.is_deep |= outcome.is_deep
                 outcome.lane.add(outcome.key, outcome.item, outcome.seconds)
         yield from unit
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from extract.ahead import in_order
 from extract.decode import ImageError, NoFileError, Pixels, read_image
 from extract.lane import Clock, Lane
@@ -23,12 +25,14 @@ class Outcome:
     Attributes:
         item: What its encoder takes, or why there is nothing to take.
         seconds: What preparing took, after decoding.
+        is_deep: Whether the image has more than 8 bits.
     """
 
     key: str
     lane: Lane
     item: Any | ImageError
     seconds: float = 0.0
+    is_deep: bool = False
 
 
 def prepare(items: Mapping[str, Sources], lacking: Mapping[str, Sequence[Lane]]) -> tuple[list[Outcome], Clock]:
@@ -44,8 +48,10 @@ def prepare(items: Mapping[str, Sources], lacking: Mapping[str, Sequence[Lane]])
         for lanes in _alike(lacking[key]):
             try:
                 with clock.measure("decode"):
-                    seen = render(_all_read(files[ref] for ref in refs), view_settings(lanes[0].encoder.space))
-                outcomes += [_prepared(key, lane, seen, clock) for lane in lanes]
+                    images = _all_read(files[ref] for ref in refs)
+                    seen = render(images, view_settings(lanes[0].encoder.space))
+                is_deep = any(image.dtype != np.uint8 for image in images)
+                outcomes += [_prepared(key, lane, seen, clock, is_deep=is_deep) for lane in lanes]
             except ImageError as error:
                 outcomes += [Outcome(key, lane, error) for lane in lanes]
     return outcomes, clock
@@ -80,10 +86,10 @@ def why_unread(refs: Sources) -> str:
     return "could not be read when its content was hashed"
 
 
-def _prepared(key: str, lane: Lane, seen: Any, clock: Clock) -> Outcome:
+def _prepared(key: str, lane: Lane, seen: Any, clock: Clock, *, is_deep: bool) -> Outcome:
     begun = time.perf_counter()
     item = lane.prepare(seen, clock)
-    return Outcome(key, lane, item, time.perf_counter() - begun)
+    return Outcome(key, lane, item, time.perf_counter() - begun, is_deep)
 
 
 def _alike(lanes: Iterable[Lane]) -> list[list[Lane]]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 Choice = Literal["auto", "openvino", "torch"]
+_MAKING = Lock()  # of all runners: torch's tracer is one for the whole process
 SMALL_JOB = 256  # items; converting and compiling takes 1 to 4 s and saves 3 to 10 ms each
 
 
@@ -64,12 +65,11 @@ class Runner:
     expected: int | None = None
     note: str = ""
     _engine: Engine | None = field(default=None, repr=False)
-    _making: Any = field(default_factory=Lock, repr=False)
 
     @property
     def engine(self) -> Engine:
         """The engine, made on first use."""
-        with self._making:
+        with _MAKING:
             if self._engine is None:
                 self._engine = self._make()
             return self._engine
@@ -106,10 +106,12 @@ class Runner:
 
     def _openvino(self, folder: Path) -> Engine:
         from extract.openvino_engine import OpenVinoEngine, convert, read_converted, write_converted
+        from extract.torch_engine import ONE_AT_A_TIME
 
         if cached := read_converted(folder):
             return OpenVinoEngine(cached, precision=self.precision)
-        model = convert(self.module, self.example)
+        with ONE_AT_A_TIME:  # the tracer also sees what another network computes meanwhile
+            model = convert(self.module, self.example)
         engine = OpenVinoEngine(model)
         check_agreement(engine, self.module, self.example)
         write_converted(model, folder)

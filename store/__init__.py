@@ -30,6 +30,7 @@ from store.vectors.features import FeatureStore
 from store.view import (
     CONVERSIONS,
     PERTURBATIONS,
+    USUAL_CONVERSION,
     check_view,
     is_one_crop,
     n_tiles,
@@ -65,6 +66,7 @@ __all__ = [
     "Stratum",
     "Task",
     "TextBlock",
+    "USUAL_CONVERSION",
     "array_words",
     "batch_script",
     "block_names",

@@ -15,8 +15,10 @@ PART_FIELDS = ("convert", "crop_bottom_px", "view")
 
 MAX_TILES = 1024
 
+USUAL_CONVERSION = "percentile_stretch"
+
 PLAINLY: dict[str, Any] = {
-    "convert": "percentile_stretch",
+    "convert": USUAL_CONVERSION,
     "crop_bottom_px": 0,
     "view": "plain",
     "tiles": None,

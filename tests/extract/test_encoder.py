@@ -2,12 +2,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from extract import encoder, weights
-from extract.encoder import ENCODERS, Options, encoder_from_space, encoders_like, modality_of
+from extract.encoder import ENCODERS, Options, encoder_from_space, encoders_like, make_encoders, modality_of
 from store import Dataset, ImageBlock, InputError, StoreError, TextBlock, parse_spec
 from tests.extract.made import make_encoder
 
@@ -135,3 +137,14 @@ def test_import_loads_no_deep_learning() -> None:
     code = f"import sys, extract.pipeline, extract.encoder; print(sorted({heavy} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("names", "said"), [(["texture"], "texture has"), (["texture", "ngrams"], "texture and ngrams have")]
+)
+def test_weights_that_no_encoder_takes_are_named(names: list[str], said: str) -> None:
+    dataset: Any = SimpleNamespace(images={"bf": IMAGES}, texts={"notes": TEXTS})
+    _, warnings = make_encoders(names, dataset, Options(weights="random"))
+    assert warnings == [f"--weights random changes nothing: {said} no weights. Name a network with --backbone"]
+    assert make_encoders(names, dataset, Options())[1] == []
+    assert make_encoders([*names, "test_resnet"], dataset, RANDOM)[1] == []

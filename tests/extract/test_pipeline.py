@@ -21,6 +21,7 @@ from extract.pipeline import extract_features
 from extract.preparation import probe_images
 from store import (
     CONVERSIONS,
+    USUAL_CONVERSION,
     Dataset,
     FeatureSpace,
     FeatureStore,
@@ -186,6 +187,22 @@ def test_twelve_conversions_for_two_encoders_come_from_one_decode(tmp_path: Path
     assert [report.embedded for report in reports] == [6] * 24
     assert len({report.fingerprint for report in reports}) == 24
     assert set(reads.values()) == {1} and len(reads) == N_IMAGES
+
+
+def test_a_conversion_of_8_bit_images_says_that_it_changes_nothing(tmp_path: Path) -> None:
+    dataset, store = make_dataset(tmp_path), FeatureStore(tmp_path / "f.zarr")
+    variants = with_variants(dataset, converts=["none", "log", USUAL_CONVERSION])
+    encoders, _ = make_encoders(["texture"], variants)
+    said = {one.name: one.note for one in extract_features(variants, encoders, store)}
+    assert said.pop("image:bf.log@texture") == (
+        "convert = 'log' changes nothing here: the images have 8 bits, and their vectors are the plain ones"
+    )
+    assert set(said.values()) == {""} and len(said) == 2
+    assert {one.note for one in extract_features(variants, encoders, store)} == {""}, "nothing was embedded"
+    deep = np.random.default_rng(0).integers(0, 4096, (40, 50), dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / "images" / "3.png")
+    changed = with_variants(load_dataset(tmp_path / "dataset.toml"), converts=["log"])
+    assert [one.note for one in extract_features(changed, make_encoders(["texture"], changed)[0], store)] == [""]
 
 
 def test_a_changed_view_is_never_served_old_vectors(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,14 @@ def test_converted_model_is_kept_and_read_back(monkeypatch: pytest.MonkeyPatch) 
     want = runner(engine="openvino")(images(5))
     monkeypatch.setattr(openvino_engine, "convert", lambda *_: pytest.fail("converted again"))
     assert np.array_equal(runner(engine="openvino")(images(5)), want)
+
+
+def test_networks_that_begin_together_are_all_converted() -> None:
+    names = ["test_resnet", "test_vit", "test_efficientnet", "test_convnext"]
+    made = [Runner(network(name), (images(2),), name, Place("cpu")) for name in names]
+    with ThreadPoolExecutor(len(made)) as pool:
+        list(pool.map(lambda one: one(images(2)), made))
+    assert [(one.describe()[1], one.note) for one in made] == [("openvino", "")] * len(made)
 
 
 def test_damaged_cache_is_not_used() -> None:
