@@ -1092,13 +1092,16 @@ def store_import(
     file: Annotated[Path, typer.Argument(help="A .npz or .parquet with keys and X, as store export writes it.")],
     space: Annotated[str | None, typer.Option("--space", help=f"For a file that does not say: {SPACE_NAME}")] = None,
 ) -> Shown:
-    """Store the vectors of a file; what is there already stays as it is."""
+    """Store the vectors of a file; one that contradicts what is there already is refused."""
     from store import Section, import_vectors
 
     features = place.open_store()
-    found, n_rows = import_vectors(features, file, space=features.find(space) if space else None)
-    line = f"{n_rows} vectors stored in {found.name} ({found.fingerprint[:12]})"
-    return Shown({"name": found.name, "fingerprint": found.fingerprint, "rows": n_rows}, [Section(lines=[line])])
+    done = import_vectors(features, file, space=features.find(space) if space else None)
+    line = (
+        f"{done['rows']} vectors stored in {done['name']} ({done['fingerprint'][:12]}), {done['present']} there already"
+    )
+    repeated = f", {done['repeated']} repeated in the file" if done["repeated"] else ""
+    return Shown(done, [Section(lines=[line + repeated])])
 
 
 @command("slurm extract --backbone texture --array 8 --submit", context_settings={"ignore_unknown_options": True})

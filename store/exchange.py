@@ -14,7 +14,11 @@ from store.dataset import Dataset
 from store.errors import InputError, StoreError, did_you_mean
 from store.space import FeatureSpace
 from store.vectors.features import FeatureStore
+from store.vectors.index import first_places
 
+SAME_FLOAT32, SAME_LOWER = 1e-3, 0.1
+"""Relative distances: engines agree with eager float32 within 1e-4, in bfloat16 networks differ by up to 8e-2."""
+ROWS_AT_ONCE = 4096
 SPACE = "embedonce_space"  # what the space's canonical JSON is called inside a file
 
 
@@ -97,8 +101,11 @@ def export_format(to: str | None, out: Path) -> str:
 
 def import_vectors(
     store: FeatureStore, file: Path, *, space: FeatureSpace | None = None, provenance: Mapping[str, Any] | None = None
-) -> tuple[FeatureSpace, int]:
+) -> dict[str, Any]:
     """Store the keys and vectors of a .npz or .parquet file as `export_vectors` writes them.
+
+    A file with a vector that contradicts the store's, or another of its own, is refused as a whole: its other vectors
+    cannot be trusted either.
 
     Args:
         store: Where to.
@@ -107,10 +114,12 @@ def import_vectors(
         provenance: Kept beside the space.
 
     Returns:
-        The space and the rows newly stored.
+        ``name`` and ``fingerprint`` of the space; ``rows`` newly stored, ``present`` before, and ``repeated`` in the
+        file, which are all rows of it.
 
     Raises:
-        InputError: The file is not there, cannot be read, says nothing of its space, or says another one.
+        InputError: The file is not there, cannot be read, says nothing of its space, says another one, or contradicts.
+        StoreError: Damage.
     """
     if file.suffix[1:] not in IMPORTS:
         raise InputError(f"cannot import {file}: expected a file ending in .{' or .'.join(IMPORTS)}")
@@ -123,12 +132,66 @@ def import_vectors(
             f"cannot import {file}: expected keys and X, as `store export` writes them; export it again"
         ) from error
     found = _space_of(file, text, space)
+    if vectors.dtype.kind not in "fiu":
+        raise InputError(f"{file}: X is of type {vectors.dtype}, expected numbers")
     if vectors.ndim != 2 or vectors.shape != (len(keys), found.dim):
         raise InputError(f"{file}: X has shape {vectors.shape}, expected {(len(keys), found.dim)}")
+    keys = [str(key).lower() for key in keys]
     try:
-        return found, store.write(found, keys, vectors, provenance=provenance or {"imported": file.name})
+        first = first_places(keys)
+        _compare_repeats(file, found, keys, vectors)
+        _compare_stored(file, found, [keys[place] for place in first], vectors[first], store=store)
+        n_new = store.write(found, keys, vectors, provenance=provenance or {"imported": file.name})
     except ValueError as error:
         raise InputError(f"cannot import {file}: {error}") from error
+    counts = {"rows": n_new, "present": len(first) - n_new, "repeated": len(keys) - len(first)}
+    return {"name": found.name, "fingerprint": found.fingerprint} | counts
+
+
+def _compare_repeats(file: Path, space: FeatureSpace, keys: Sequence[str], vectors: NDArray[Any]) -> None:
+    """Refuse a key that stands in the file with different vectors."""
+    first: dict[str, int] = {}
+    repeats = [(first.setdefault(key, place), place) for place, key in enumerate(keys)]
+    pairs = np.array([pair for pair in repeats if pair[0] < pair[1]], np.int64).reshape(-1, 2)
+    wrong = _contradicting(space, vectors[pairs[:, 1]], vectors[pairs[:, 0]])
+    if wrong.any():
+        twice = _counted(wrong, [keys[place] for place in pairs[:, 1]])
+        raise InputError(
+            f"cannot import {file}: {twice} stand there with different vectors, and nothing was imported. "
+            "Keep the row that is right"
+        )
+
+
+def _compare_stored(
+    file: Path, space: FeatureSpace, keys: Sequence[str], vectors: NDArray[Any], *, store: FeatureStore
+) -> None:
+    """Refuse distinct keys that have other vectors in the store."""
+    there = np.flatnonzero(store.present(space, keys)).tolist()
+    wrong = np.zeros(len(there), bool)
+    for start in range(0, len(there), ROWS_AT_ONCE):
+        part = there[start : start + ROWS_AT_ONCE]
+        stored = store.read(space, [keys[place] for place in part])
+        wrong[start : start + len(part)] = _contradicting(space, vectors[part], stored)
+    if wrong.any():
+        others = _counted(wrong, [keys[place] for place in there])
+        raise InputError(
+            f"cannot import {file}: {others} have other vectors in the store, and nothing was imported. "
+            f"One of the two was not made as {space.name} says: leave the file out, or delete the stored ones "
+            f"(`store gc --drop {space.fingerprint[:12]}`)"
+        )
+
+
+def _contradicting(space: FeatureSpace, some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which of n pairs of vectors are farther apart than engines of one space are, ``(n,)``."""
+    allowed = SAME_FLOAT32 if space.precision == "float32" else SAME_LOWER
+    gap = np.linalg.norm(np.subtract(some, others, dtype=np.float64), axis=1)
+    return np.asarray(gap > allowed * np.linalg.norm(others.astype(np.float64), axis=1))
+
+
+def _counted(wrong: NDArray[np.bool_], keys: Sequence[str]) -> str:
+    """Return how many keys are wrong, and the first five."""
+    found = [key[:12] for key, is_wrong in zip(keys, wrong, strict=True) if is_wrong]
+    return f"{len(found)} of its keys ({', '.join(found[:5])}{', …' if len(found) > 5 else ''})"
 
 
 def _space_of(file: Path, text: str | None, given: FeatureSpace | None) -> FeatureSpace:
@@ -159,7 +222,7 @@ def _write_npz(file: Path, space: FeatureSpace, ids: list[str], keys: list[str],
 def _read_npz(file: Path) -> tuple[list[str], NDArray[Any], str | None]:
     with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
         text = str(arrays[SPACE]) if SPACE in arrays else None
-        return [str(key) for key in arrays["keys"]], arrays["X"], text
+        return arrays["keys"].tolist(), arrays["X"], text
 
 
 def _write_parquet(

@@ -338,9 +338,18 @@ def test_vectors_are_exported_in_dataset_order_and_come_back(make_dataset: Make,
         assert arrays["X"].shape[0] == len(set(arrays["keys"])) == 24 and arrays["X"].dtype == np.float32
     other = ["--store", tmp_path / "other.zarr"]
     found = run_json("store", "import", out, *other)
-    assert found == {"name": "image@texture", "fingerprint": fingerprint, "rows": 24}
+    place = {"name": "image@texture", "fingerprint": fingerprint}
+    assert found == place | {"rows": 24, "present": 0, "repeated": 0}
     assert run_json("extract", "--data", spec, *other)["spaces"][0]["embedded"] == 0
-    assert run("store", "import", out, *other).stdout.startswith("0 vectors stored in image@texture")
+    told = run("store", "import", out, *other).stdout
+    assert told == f"0 vectors stored in image@texture ({fingerprint[:12]}), 24 there already\n"
+    with np.load(out) as arrays:
+        doubled = {"keys": np.tile(arrays["keys"], 2), "X": np.tile(arrays["X"], (2, 1))}
+    np.savez(out, **doubled)
+    words = ["store", "import", out, "--space", fingerprint, *other]
+    assert run(*words).stdout.endswith(", 24 there already, 24 repeated in the file\n")
+    np.savez(out, keys=doubled["keys"][:24], X=doubled["X"][:24] * 1.01)
+    assert "24 of its keys (" in run(*words, code=2).stderr
 
 
 def test_an_export_says_which_rows_it_lacks(make_dataset: Make, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ SPACE = FeatureSpace("image", "texture", 5, "v1", {"size_px": 256}, convert="per
 KEYS = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(40)]
 X = np.random.default_rng(0).standard_normal((40, 5), dtype=np.float32)
 ORDER = [7, 3, 3, 0, 39]
+NAMED = {"name": SPACE.name, "fingerprint": SPACE.fingerprint}
 IDS = [f"row {i}" for i in range(len(ORDER))]
 
 
@@ -138,8 +139,8 @@ def test_a_missing_package_is_named(store: FeatureStore, tmp_path: Path, monkeyp
 def test_what_was_exported_can_be_imported(store: FeatureStore, tmp_path: Path, to: str) -> None:
     file, other = tmp_path / f"vectors.{to}", FeatureStore(tmp_path / "other.zarr")
     export(store, to, file)
-    assert import_vectors(other, file) == (SPACE, 4)
-    assert import_vectors(other, file) == (SPACE, 0)
+    assert import_vectors(other, file) == NAMED | {"rows": 4, "present": 0, "repeated": 1}
+    assert import_vectors(other, file) == NAMED | {"rows": 0, "present": 4, "repeated": 1}
     asked = [KEYS[i] for i in ORDER]
     np.testing.assert_array_equal(other.read(SPACE, asked), X[ORDER])
     assert other.info(SPACE)["provenance"] == [{"imported": file.name}]
@@ -152,8 +153,64 @@ def test_a_plain_file_needs_a_space(tmp_path: Path) -> None:
     np.savez(file, keys=np.array(KEYS), X=X)
     with pytest.raises(InputError, match="name one with --space"):
         import_vectors(store, file)
-    assert import_vectors(store, file, space=SPACE) == (SPACE, 40)
+    assert import_vectors(store, file, space=SPACE) == NAMED | {"rows": 40, "present": 0, "repeated": 0}
     np.testing.assert_array_equal(store.read(SPACE, KEYS), X)
+
+
+def write_file(file: Path, keys: list[str], vectors: np.ndarray) -> Path:
+    if file.suffix == ".npz":
+        np.savez(file, keys=np.array(keys), X=vectors)
+    else:
+        pd.DataFrame({"key": keys, "X": list(vectors)}).to_parquet(file)
+    return file
+
+
+@pytest.mark.parametrize("to", IMPORTS)
+def test_every_row_of_a_file_is_accounted_for(tmp_path: Path, to: str) -> None:
+    store = FeatureStore(tmp_path / "features.zarr")
+    store.write(SPACE, KEYS[:10], X[:10])
+    keys = [*KEYS[5:20], KEYS[12], KEYS[5].upper(), KEYS[12]]
+    vectors = np.concatenate([X[5:20], X[[12, 5, 12]]]) * np.float32(1 + 5e-4)  # as another engine might have them
+    done = import_vectors(store, write_file(tmp_path / f"x.{to}", keys, vectors), space=SPACE)
+    assert done == NAMED | {"rows": 10, "present": 5, "repeated": 3} and sum([10, 5, 3]) == len(keys)
+    np.testing.assert_array_equal(store.read(SPACE, KEYS[:10]), X[:10], "what was there stays")
+    np.testing.assert_array_equal(store.read(SPACE, KEYS[10:20]), vectors[5:15])
+    assert store.info(SPACE)["rows"] == 20
+
+
+@pytest.mark.parametrize("to", IMPORTS)
+def test_a_file_that_contradicts_the_store_is_refused_whole(store: FeatureStore, tmp_path: Path, to: str) -> None:
+    vectors = X.copy()
+    vectors[[3, 30]] *= np.float32(1.002)
+    new = "f" * 64
+    file = write_file(tmp_path / f"x.{to}", [new, *KEYS], np.concatenate([X[:1], vectors]))
+    problem = (
+        rf"cannot import .*x\.{to}: 2 of its keys \({KEYS[3][:12]}, {KEYS[30][:12]}\) have other vectors in the store, "
+        rf"and nothing was imported\. One of the two .*store gc --drop {SPACE.fingerprint[:12]}"
+    )
+    with pytest.raises(InputError, match=problem):
+        import_vectors(store, file, space=SPACE)
+    assert store.missing(SPACE, [new]) == [new]
+    np.testing.assert_array_equal(store.read(SPACE, KEYS), X)
+
+
+def test_a_file_that_contradicts_itself_is_refused_whole(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "features.zarr")
+    file = write_file(tmp_path / "x.npz", [*KEYS, KEYS[7], KEYS[8]], np.concatenate([X, X[[7, 9]]]))
+    with pytest.raises(
+        InputError, match=rf"1 of its keys \({KEYS[8][:12]}\) stand there with different vectors, and nothi"
+    ):
+        import_vectors(store, file, space=SPACE)
+    assert not store.present(SPACE, KEYS).any()
+
+
+def test_vectors_of_a_lower_precision_may_differ_more(tmp_path: Path) -> None:
+    low, store = replace(SPACE, precision="bfloat16"), FeatureStore(tmp_path / "features.zarr")
+    store.write(low, KEYS, X)
+    near, far = (write_file(tmp_path / f"{name}.npz", KEYS, X * np.float32(name)) for name in ("1.08", "1.12"))
+    assert import_vectors(store, near, space=low)["present"] == 40
+    with pytest.raises(InputError, match="40 of its keys"):
+        import_vectors(store, far, space=low)
 
 
 def test_bad_files_are_refused_in_one_line(store: FeatureStore, tmp_path: Path) -> None:
@@ -174,6 +231,12 @@ def test_bad_files_are_refused_in_one_line(store: FeatureStore, tmp_path: Path) 
     np.savez(tmp_path / "wide.npz", keys=np.array(KEYS), X=np.zeros((40, 6), np.float32))
     with pytest.raises(InputError, match=r"X has shape \(40, 6\), expected \(40, 5\)"):
         import_vectors(store, tmp_path / "wide.npz", space=SPACE)
+    np.savez(tmp_path / "words.npz", keys=np.array(KEYS), X=np.full((40, 5), "1.0"))
+    with pytest.raises(InputError, match=r"words\.npz: X is of type <U3, expected numbers"):
+        import_vectors(store, tmp_path / "words.npz", space=SPACE)
+    pd.DataFrame({"key": [None], "X": [X[0]]}).to_parquet(tmp_path / "none.parquet")
+    with pytest.raises(InputError, match="'none' is no content key"):
+        import_vectors(store, tmp_path / "none.parquet", space=SPACE)
     np.savez(tmp_path / "objects.npz", keys=np.array([{}], dtype=object), X=X)
     with pytest.raises(InputError, match="cannot import"):
         import_vectors(store, tmp_path / "objects.npz", space=SPACE)
