@@ -2,6 +2,7 @@
 
 import errno
 import io
+import logging
 import os
 import socket
 import time
@@ -22,7 +23,8 @@ class RemoteFiles:
     """Files below an fsspec URL. Objects are replaced in one step.
 
     A lock is an object that is made only where there is none, and deleted when it is given back. A server that cannot
-    make objects on that condition (Amazon's S3 and most like it can) has no lock: one writer at a time.
+    make objects on that condition (Amazon's S3 and most like it can) has no lock: one writer at a time, of which the
+    first commit warns.
     """
 
     n_threads = 8  # latency, not bandwidth, is what costs
@@ -31,6 +33,7 @@ class RemoteFiles:
         from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
         self.url = url
+        self._is_tried = False
         try:
             self._fs, self._root = url_to_fs(url, **options)
         except (ImportError, ValueError) as error:
@@ -86,6 +89,7 @@ class RemoteFiles:
         mine = f"{socket.gethostname()}, process {os.getpid()}, {uuid.uuid4().hex}".encode()
         self._wait_for(name, mine)
         try:
+            self._warn_without_locks(name, mine)
             yield
         finally:
             if self._holder(name) == mine:
@@ -122,6 +126,23 @@ class RemoteFiles:
             if getattr(error.__cause__, "errno", None) != errno.ENOSYS:
                 raise
         return True
+
+    def _warn_without_locks(self, name: str, mine: bytes) -> None:
+        """Try once whether the lock, which is held, could be made again; only a request tells what a server can do."""
+        if self._is_tried:
+            return
+        self._is_tried = True
+        if self._tests_before_it_writes() or self._make(name, mine):
+            logging.getLogger(__name__).warning(
+                "warning: %s cannot lock the store: let only one process at a time write to it, or rows may be lost",
+                self.url,
+            )
+
+    def _tests_before_it_writes(self) -> bool:
+        """Tell whether making an object only where there is none is two requests, between which others may come."""
+        from fsspec.spec import AbstractFileSystem  # type: ignore[import-untyped]
+
+        return getattr(self._fs.pipe_file, "__func__", None) is AbstractFileSystem.pipe_file
 
     def _holder(self, name: str) -> bytes | None:
         with suppress(FileNotFoundError):

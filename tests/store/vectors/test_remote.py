@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import subprocess
 import sys
 import threading
 from contextlib import suppress
@@ -183,23 +184,63 @@ def test_a_second_writer_is_told_who_writes(url: str, left_lock: str, monkeypatc
     assert RemoteFiles(url, {}).open(left_lock).read() == b"node7, process 42, 0123abcd", "it stays the other's"
 
 
-@pytest.mark.parametrize("error", [NotImplementedError(), TypeError("mode"), OSError(errno.ENOSYS, "not implemented")])
-def test_a_server_without_conditions_takes_one_writer(
-    url: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+WARNING = "warning: %s cannot lock the store: let only one process at a time write to it, or rows may be lost"
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == remote.__name__]
+
+
+NO_CONDITIONS = [None, NotImplementedError(), TypeError("mode"), OSError(errno.ENOSYS, "not implemented")]
+
+
+@pytest.mark.parametrize("error", NO_CONDITIONS, ids=lambda error: type(error).__name__)
+def test_a_server_without_conditions_takes_one_writer_and_that_is_said_once(
+    url: str, error: Exception | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import s3fs
 
-    real = s3fs.S3FileSystem.pipe_file
+    real = s3fs.S3FileSystem().pipe_file  # one instance for all that asks alike
 
-    def refuse(self: s3fs.S3FileSystem, path: str, data: bytes, **options: object) -> object:
-        if options:
+    def refuse(path: str, data: bytes, **options: object) -> object:
+        if options and error is not None:
             raise error
-        return real(self, path, data)
+        return real(path, data)  # None: a server that takes no notice of the condition
 
-    monkeypatch.setattr(s3fs.S3FileSystem, "pipe_file", refuse)
+    monkeypatch.setattr(s3fs.S3FileSystem(), "pipe_file", refuse)
     store, keys = FeatureStore(url), make_keys(5)
-    assert store.write(SPACE, keys, vectors_of(keys)) == 5
+    assert store.write(SPACE, keys[:3], vectors_of(keys[:3])) == 3
+    assert store.write(SPACE, keys, vectors_of(keys)) == 2
     np.testing.assert_array_equal(FeatureStore(url).read(SPACE, keys), vectors_of(keys))
+    assert warnings_in(caplog) == [WARNING % url]
+
+
+def test_a_server_with_conditions_gives_no_warning(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    FeatureStore(url).write(SPACE, make_keys(2), vectors_of(make_keys(2)))
+    FeatureStore("memory://locks").write(SPACE, make_keys(2), vectors_of(make_keys(2)))
+    assert warnings_in(caplog) == []
+
+
+def test_a_file_system_that_looks_before_it_writes_has_no_locks(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+    from fsspec.spec import AbstractFileSystem
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", AbstractFileSystem.pipe_file)
+    FeatureStore("memory://looks").write(SPACE, make_keys(2), vectors_of(make_keys(2)))
+    assert warnings_in(caplog) == [WARNING % "memory://looks"]
+
+
+def test_the_warning_is_one_line_on_stderr(tmp_path: Path) -> None:
+    code = (
+        "import sys; from fsspec.implementations.memory import MemoryFileSystem\n"
+        "from fsspec.spec import AbstractFileSystem; from store import FeatureSpace, FeatureStore\n"
+        "MemoryFileSystem.pipe_file = AbstractFileSystem.pipe_file\n"
+        "FeatureStore('memory://x').write(FeatureSpace('image', 'texture', 1, 'v1'), ['f' * 64], [[1.0]])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", f"{WARNING % 'memory://x'}\n")
 
 
 def test_a_dropped_space_is_gone_from_the_bucket(url: str) -> None:
