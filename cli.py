@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 import typer.core
+from typer import Argument, Option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pandas import DataFrame
 
-    from extract import Drawing, Encoder, Looks, Options, SpaceReport
+    from extract import Drawing, Encoder, Options, SpaceReport
     from finetune import Run
-    from heads import Bundle, Entry, FeatureMatrix, Result, Sweep
+    from heads import Bundle, Entry, FeatureMatrix, Result, Stored, Sweep, Wanted
     from store import Dataset, FeatureStore, Section, SlurmJob, Split
 
 ROWS_LEFT_OUT = 3
@@ -93,49 +94,49 @@ store_app = typer.Typer(
 )
 app.add_typer(store_app)
 
+Words = list[str] | None
+Text = str | None
 Data = Annotated[
     Path | None,
-    typer.Option("--data", help="A dataset.toml. Default: the one in this folder, else the built-in sample 'tem'."),
+    Option("--data", help="A dataset.toml. Default: the one in this folder, else the built-in sample 'tem'."),
 ]
-Store = Annotated[str | None, typer.Option("--store", help="The feature store. Default: features.zarr by the dataset.")]
-Tasks = Annotated[list[str] | None, typer.Option("--task", help="A task; repeatable. Default: all.")]
+Store = Annotated[Text, Option("--store", help="The feature store. Default: features.zarr by the dataset.")]
+Tasks = Annotated[Words, Option("--task", help="A task; repeatable. Default: all.")]
 Backbones = Annotated[
-    list[str] | None,
-    typer.Option(
+    Words,
+    Option(
         "--backbone",
         help="An encoder; repeatable. Any timm, torchvision or transformers name, local-dir:FOLDER, texture, ngrams.",
     ),
 ]
 Converts = Annotated[
-    list[str] | None,
-    typer.Option("--convert", help="How 16 bits become 8, instead of the spec's way; repeatable, to compare several."),
+    Words, Option("--convert", help="How 16 bits become 8, instead of the spec's way; repeatable, to compare several.")
 ]
 Views = Annotated[
-    list[str] | None,
-    typer.Option("--view", help="plain, fourier, or a perturbation such as gaussian_noise:0.1; repeatable."),
+    Words, Option("--view", help="plain, fourier, or a perturbation such as gaussian_noise:0.1; repeatable.")
 ]
-Tiles = Annotated[str | None, typer.Option("--tiles", help="Cut images into rows x columns, such as 2x2.")]
-TilePx = Annotated[int | None, typer.Option("--tile-px", help="Cut images into squares of this side instead.")]
-Pool = Annotated[Literal["mean", "max"] | None, typer.Option("--pool", help="How tiles become one vector.")]
+Tiles = Annotated[Text, Option("--tiles", help="Cut images into rows x columns, such as 2x2.")]
+TilePx = Annotated[int | None, Option("--tile-px", help="Cut images into squares of this side instead.")]
+Pool = Annotated[Literal["mean", "max"] | None, Option("--pool", help="How tiles become one vector.")]
 Turns = Annotated[
     Literal["none", "flips", "d4"] | None,
-    typer.Option("--turns", help="Average over mirrored images (flips), or over quarter turns too (d4)."),
+    Option("--turns", help="Average over mirrored images (flips), or over quarter turns too (d4)."),
 ]
-Blocks = Annotated[list[str] | None, typer.Option("--blocks", help="Such as image+metadata; repeatable. Default: all.")]
-Heads = Annotated[list[str] | None, typer.Option("--head", help="linear, lightgbm, fusion or prior; repeatable.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of a new split and of everything else random.")]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where networks run.")]
-Weights = Annotated[str, typer.Option("--weights", help="pretrained, random, or a file or folder.")]
+Blocks = Annotated[Words, Option("--blocks", help="Such as image+metadata; repeatable. Default: all.")]
+Heads = Annotated[Words, Option("--head", help="linear, lightgbm, fusion or prior; repeatable.")]
+Seed = Annotated[int, Option("--seed", min=0, help="Seed of a new split and of everything else random.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], Option("--device", help="Where networks run.")]
+Weights = Annotated[str, Option("--weights", help="pretrained, random, or a file or folder.")]
 Precision = Annotated[
     Literal["float32", "bfloat16", "float16"],
-    typer.Option("--precision", help="Of the forward pass. Lower is faster, and another feature space."),
+    Option("--precision", help="Of the forward pass. Lower is faster, and another feature space."),
 ]
-DType = Annotated[Literal["float32", "float16"], typer.Option("--dtype", help="What the vectors are stored in.")]
+DType = Annotated[Literal["float32", "float16"], Option("--dtype", help="What the vectors are stored in.")]
 SPACE_NAME = (
     "image:bf@texture as extract names it, image@texture or image.log@texture as store ls does, or the start of a "
     "fingerprint."
 )
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
+Json = Annotated[bool, Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 
 
 @dataclass(frozen=True)
@@ -197,35 +198,49 @@ class Tried:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """Which stored results are meant."""
+
+    data: Data = None
+    tasks: Tasks = None
+    backbones: Backbones = None
+    blocks: Blocks = None
+    heads: Heads = None
+
+    def open(self) -> "tuple[Stored, Sequence[str], Wanted]":
+        """Open the results beside the dataset; return them, the tasks, and what is wanted."""
+        from extract import folder_fingerprints
+        from heads import Wanted, open_results
+        from store import load_dataset
+
+        dataset = load_dataset(find_spec(self.data))
+        names = self.backbones or []
+        wanted = Wanted(names, self.blocks or [], self.heads or [], folder_fingerprints(names, dataset))
+        return open_results(dataset), self.tasks or [], wanted
+
+
+@dataclass(frozen=True)
 class Changed:
     """What of [finetune] is given on the command line."""
 
     assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A key of [finetune]: lr=1e-4; repeatable."),
+        Words, Option("--set", metavar="KEY=VALUE", help="A key of [finetune]: lr=1e-4; repeatable.")
     ] = None
     backbones: Backbones = None
-    preset: Annotated[
-        str | None, typer.Option("--preset", help="A study's network: tem, cells, powder, reflectance or garbage.")
-    ] = None
+    preset: Annotated[Text, Option(help="A study's network: tem, cells, powder, reflectance or garbage.")] = None
     init: Annotated[
-        Literal["heads", "backbone"] | None,
-        typer.Option("--init", help="Where task heads begin. Default: heads, if linear."),
+        Literal["heads", "backbone"] | None, Option(help="Where task heads begin. Default: heads, if linear.")
     ] = None
-    weights: Annotated[str | None, typer.Option("--weights", help="pretrained, random, or a file or folder.")] = None
+    weights: Annotated[Text, Option(help="pretrained, random, or a file or folder.")] = None
 
 
 @dataclass(frozen=True)
 class Part:
     """How much of the data is fitted and scored."""
 
-    folds: Annotated[Literal["one", "all"], typer.Option("--folds", help="Fit and score one outer fold, or each.")] = (
-        "one"
-    )
-    subset: Annotated[int | None, typer.Option("--subset", help="This many rows, for a quick look.")] = None
-    final: Annotated[
-        bool, typer.Option("--final", help="Score the held-out rows (test) once, fitted on all others.")
-    ] = False
+    folds: Annotated[Literal["one", "all"], Option(help="Fit and score one outer fold, or each.")] = "one"
+    subset: Annotated[int | None, Option(help="This many rows, for a quick look.")] = None
+    final: Annotated[bool, Option("--final", help="Score the held-out rows (test) once, fitted on all others.")] = False
 
     @property
     def fold(self) -> int | None:
@@ -237,12 +252,12 @@ class Part:
 class Asked:
     """What SLURM is asked for."""
 
-    partition: Annotated[str | None, typer.Option("--partition", help="SLURM's partition.")] = None
-    time: Annotated[str | None, typer.Option("--time", help="SLURM's time limit, such as 02:00:00.")] = None
-    cpus: Annotated[int | None, typer.Option("--cpus", min=1, help="Cores of a job, and its threads.")] = None
-    gpus: Annotated[int, typer.Option("--gpus", min=0, help="GPUs of a job; finetune runs a process on each.")] = 0
-    memory: Annotated[str | None, typer.Option("--memory", help="Memory of a job, such as 16G.")] = None
-    extra: Annotated[list[str] | None, typer.Option("--sbatch", help="Passed on, such as --account=x.")] = None
+    partition: Annotated[Text, Option(help="SLURM's partition.")] = None
+    time: Annotated[Text, Option(help="SLURM's time limit, such as 02:00:00.")] = None
+    cpus: Annotated[int | None, Option(min=1, help="Cores of a job, and its threads.")] = None
+    gpus: Annotated[int, Option(min=0, help="GPUs of a job; finetune runs a process on each.")] = 0
+    memory: Annotated[Text, Option(help="Memory of a job, such as 16G.")] = None
+    extra: Annotated[Words, Option("--sbatch", help="Passed on, such as --account=x.")] = None
 
 
 @dataclass(frozen=True)
@@ -361,21 +376,6 @@ def write(name: str, folder: Path, n_rows: int | None = None, seed: int = 0) -> 
 
     with progress(f"drawing {name}") as update:
         return write_sample(name, folder, n_rows=n_rows, seed=seed, progress=update)
-
-
-def damage_shown(damage: list[dict[str, Any]], remedy: str) -> Shown:
-    """Return what is shown of what is damaged, or was."""
-    from store import Section
-
-    lines = [": ".join([damaged_place(row), *(row[key] for key in ("reason", "done") if key in row)]) for row in damage]
-    lines.append(f"{len(damage)} damaged; {remedy}" if damage else "nothing is damaged")
-    return Shown({"ok": not damage, "damaged": damage}, [Section(lines=lines)], left_out=bool(damage))
-
-
-def damaged_place(row: Mapping[str, str]) -> str:
-    """Return which file of which space is damaged; the store's own has no fingerprint."""
-    space = f"{row['space']} ({row['fingerprint'][:12]})" if row["fingerprint"] else row["space"]
-    return f"{space}, {row['chunk']}"
 
 
 def embed(
@@ -513,14 +513,18 @@ def predict_files(
 ) -> tuple[int, int]:
     """Embed what is new and predict it part by part; return the number of rows and of those without a prediction."""
     from extract import encoders_from_spaces, total_reports
-    from heads import bundle_kind, load_bundle, prediction_words, write_predictions
+    from heads import bundle_kind, load_bundle, prediction_words, store_beside, write_predictions
     from store import prediction_dataset
 
     if bundle_kind(folder) == "finetune":
-        return predict_tuned(folder, source, out, options=options, drawing=drawing)
+        from finetune import predict_source
+
+        how: dict[str, Any] = {"rows_at_once": ROWS_AT_ONCE, "options": options, "drawing": drawing}
+        with progress("predicting") as update:
+            return predict_source(folder, source, out, progress=update, **how)
     bundle = load_bundle(folder)
     dataset = prediction_dataset(bundle.spec, source)
-    store = open_store_beside(folder, out, store_url)
+    store = store_beside(folder, out, store_url)
     encoders = encoders_from_spaces(bundle.spaces, bundle.provenance, options)
     done: list[tuple[list[SpaceReport], int]] = []
     tables = predict_parts(bundle, dataset, store, encoders, done)
@@ -529,42 +533,6 @@ def predict_files(
     write_predictions(tables, out)
     say_reports(total_reports(reports for reports, _ in done))
     return dataset.n_rows, sum(n_failed for _, n_failed in done)
-
-
-def open_store_beside(bundle: Path, out: Path, url: str | None) -> "FeatureStore":
-    """Open the store that was asked for, or that of the dataset a bundle lies beside, or one beside what is written."""
-    from store import FeatureStore
-
-    beside_dataset = bundle.resolve().parent.parent / "features.zarr"
-    return FeatureStore(url or (beside_dataset if beside_dataset.exists() else out.parent / "features.zarr"))
-
-
-def training_of(bundle: Path, data: Path | None) -> "tuple[Dataset, Split] | None":
-    """Return the dataset that a bundle lies beside, or that is named, with its split; None, and say so, without."""
-    from store import load_dataset, open_split
-
-    spec = find_spec(data) if data else bundle.resolve().parent.parent / "dataset.toml"
-    if data is None and not spec.exists():
-        say("no dataset beside the bundle: no training rows to compare with (give --data)")
-        return None
-    dataset = load_dataset(spec)
-    return dataset, open_split(dataset, keep=False)
-
-
-def predict_tuned(
-    folder: Path, source: Path, out: Path, *, options: "Options", drawing: "Drawing | None" = None
-) -> tuple[int, int]:
-    """Predict with a fine-tuned network, whose features are not stored; return as `predict_files`."""
-    from finetune import predict_source
-    from store import InputError
-
-    if options.weights != "pretrained":
-        raise InputError(f"--weights {options.weights}: {folder} is a fine-tuned network, which has its own weights")
-    with progress("predicting") as update:
-        at_once, device = ROWS_AT_ONCE, options.device
-        return predict_source(
-            folder, source, out, rows_at_once=at_once, device=device, drawing=drawing, progress=update
-        )
 
 
 def predict_parts(
@@ -583,24 +551,6 @@ def predict_parts(
             matrix = bundle.load_matrix(part, store)
             done.append((reports, int((~matrix.complete).sum())))
             yield bundle.predict(matrix).assign(status=row_status(part, reports, matrix.complete))
-
-
-def draw_exploration(dataset: "Dataset", looks: "Looks", found: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Draw the pictures of `explore` that there is something for, and return their files by name."""
-    from extract import draw_examples
-    from heads import draw_distributions, draw_intensity
-    from store import write_error
-
-    files = {name: folder / f"{name}.png" for name in ("classes", "intensity", "examples")}
-    try:
-        drawn = (
-            draw_distributions(found, files["classes"]),
-            draw_intensity(found["images"], files["intensity"]),
-            draw_examples(dataset, looks, files["examples"]),
-        )
-    except OSError as error:
-        raise write_error(folder, error) from None
-    return {name: str(file) for (name, file), is_there in zip(files.items(), drawn, strict=True) if is_there}
 
 
 def parse_words(command: str, words: Sequence[str]) -> dict[str, Any]:
@@ -665,9 +615,9 @@ def write_job(
 
 @command("sample tem", cls=_SampleCommand)
 def sample(
-    name: Annotated[str, typer.Argument(help="Which built-in sample.")],
-    folder: Annotated[Path | None, typer.Argument(help="Where to write it. Default: a folder of its name.")] = None,
-    rows: Annotated[int | None, typer.Option("--rows", help="How many rows. Default: the sample's own number.")] = None,
+    name: Annotated[str, Argument(help="Which built-in sample.")],
+    folder: Annotated[Path | None, Argument(help="Where to write it. Default: a folder of its name.")] = None,
+    rows: Annotated[int | None, Option(help="How many rows. Default: the sample's own number.")] = None,
     seed: Seed = 0,
 ) -> None:
     """Write a built-in dataset: synthetic images from a physical model, with a table and a dataset.toml."""
@@ -692,15 +642,13 @@ def check(data: Data = None) -> Shown:
 @command("explore --data tem/dataset.toml")
 def explore(
     data: Data = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="A folder for the pictures. Default: runs/explore by the dataset.")
-    ] = None,
-    rows: Annotated[int, typer.Option("--rows", min=1, help="Images are read of so many rows at most.")] = 2000,
+    out: Annotated[Path | None, Option(help="A folder for the pictures. Default: runs/explore by the dataset.")] = None,
+    rows: Annotated[int, Option(min=1, help="Images are read of so many rows at most.")] = 2000,
     seed: Seed = 0,
 ) -> Shown:
     """Report on labels, metadata and pixels before any model, as tables and as pictures."""
-    from extract import describe_images, images_report, look_at_images
-    from heads import run_folder
+    from extract import describe_images, draw_examples, images_report, look_at_images
+    from heads import draw_exploration, run_folder
     from store import distribution_report, distributions, load_dataset, open_split
 
     dataset = load_dataset(find_spec(data))
@@ -708,7 +656,8 @@ def explore(
     with progress("reading images") as update:
         looks = look_at_images(dataset, n_rows=rows, seed=seed, progress=update)
     document = found | describe_images(dataset, looks)
-    document["pictures"] = draw_exploration(dataset, looks, document, out or run_folder(dataset, "explore"))
+    folder = out or run_folder(dataset, "explore")
+    document["pictures"] = draw_exploration(document, folder, examples=partial(draw_examples, dataset, looks))
     say(f"pictures: {', '.join(document['pictures'].values()) or 'none'}")
     sections = [*distribution_report(found), *images_report(document)]
     return Shown(document, sections, left_out=bool(document["unreadable"]))
@@ -724,11 +673,11 @@ def extract(
     device: Device = "auto",
     precision: Precision = "float32",
     dtype: DType = "float32",
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows per forward pass.")] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Try files again that failed before.")] = False,
+    batch_size: Annotated[int | None, Option(min=1, help="Rows per forward pass.")] = None,
+    retry: Annotated[bool, Option("--retry", help="Try files again that failed before.")] = False,
     shard: Annotated[
-        str | None,
-        typer.Option(
+        Text,
+        Option(
             "--shard",
             metavar="I/N",
             help="Only the I-th of N parts, told apart by content: each process reads all files, to hash them.",
@@ -755,13 +704,11 @@ def heads(
     place: Place,
     tried: Tried,
     seen: Seen,
-    folds: Annotated[int | None, typer.Option("--folds", help="Outer folds of a new split. Default: 5.")] = None,
-    save: Annotated[bool, typer.Option("--save", help="Refit the best heads and write a bundle for predict.")] = False,
-    name: Annotated[str, typer.Option("--name", help="The bundle's folder in runs/.")] = "heads",
-    final: Annotated[
-        bool, typer.Option("--final", help="Score the best heads once on the held-out rows (test).")
-    ] = False,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes that fit at the same time.")] = 1,
+    folds: Annotated[int | None, Option(help="Outer folds of a new split. Default: 5.")] = None,
+    save: Annotated[bool, Option("--save", help="Refit the best heads and write a bundle for predict.")] = False,
+    name: Annotated[str, Option(help="The bundle's folder in runs/.")] = "heads",
+    final: Annotated[bool, Option("--final", help="Score the best heads once on the held-out rows (test).")] = False,
+    jobs: Annotated[int, Option(min=1, help="Processes that fit at the same time.")] = 1,
 ) -> Shown:
     """Sweep heads over the stored features and metadata: which blocks earn their place?"""
     from heads import bundle_folder, entries_report, evaluate, save_bundle, save_chart
@@ -779,43 +726,25 @@ def heads(
 
 @command("report --task morphology")
 def report(
-    data: Data = None,
-    task: Tasks = None,
-    backbone: Backbones = None,
-    blocks: Blocks = None,
-    head: Heads = None,
-    out: Annotated[Path | None, typer.Option("--out", help="A folder. Default: runs/report by the dataset.")] = None,
+    kept: Kept, out: Annotated[Path | None, Option(help="A folder. Default: runs/report by the dataset.")] = None
 ) -> Shown:
     """Show where the best stored result of each task errs, by class or output and row by row; nothing is fitted."""
-    from heads import Wanted, errors_report, open_results, run_folder
-    from store import load_dataset
+    from heads import errors_report, run_folder
 
-    stored = open_results(load_dataset(find_spec(data)))
-    results, missing = stored.best(task or [], Wanted(backbone or [], blocks or [], head or []))
+    stored, tasks, wanted = kept.open()
+    results, missing = stored.best(tasks, wanted)
     folder = out or run_folder(stored.dataset, "report")
     reports = [write_report(stored.dataset, result, folder) for result in results]
-    return Shown(
-        {"reports": reports, "missing": missing},
-        errors_report(reports, missing),
-        left_out=any(one["n_left_out"] for one in reports),
-    )
+    is_partial = any(one["n_left_out"] for one in reports)
+    return Shown({"reports": reports, "missing": missing}, errors_report(reports, missing), is_partial)
 
 
 @command("leaderboard --head finetune")
-def leaderboard(
-    data: Data = None,
-    task: Tasks = None,
-    backbone: Backbones = None,
-    blocks: Blocks = None,
-    head: Heads = None,
-) -> Shown:
+def leaderboard(kept: Kept) -> Shown:
     """Rank the stored results of each task, such as the runs of a grid, beside the best; nothing is fitted."""
-    from heads import Wanted, open_results, standings, standings_report
-    from store import load_dataset
+    from heads import standings, standings_report
 
-    rows = standings(
-        open_results(load_dataset(find_spec(data))), task or [], Wanted(backbone or [], blocks or [], head or [])
-    )
+    rows = standings(*kept.open())
     return Shown({"entries": rows}, standings_report(rows))
 
 
@@ -825,7 +754,7 @@ def audit(
     task: Tasks = None,
     backbone: Backbones = None,
     blocks: Blocks = None,
-    merge: Annotated[bool, typer.Option("--merge", help="Put duplicates into one group and split anew.")] = False,
+    merge: Annotated[bool, Option("--merge", help="Put duplicates into one group and split anew.")] = False,
     seed: Seed = 0,
 ) -> Shown:
     """Look for leaks and wrong labels: duplicates across folds and groups, and labels that models doubt."""
@@ -849,7 +778,7 @@ def curve(
     place: Place,
     tried: Tried,
     unlabelled: Annotated[
-        Path | None, typer.Option("--unlabelled", help="A folder, or a table, of images without labels to learn from.")
+        Path | None, Option(help="A folder, or a table, of images without labels to learn from.")
     ] = None,
     weights: Weights = "pretrained",
     device: Device = "auto",
@@ -869,11 +798,9 @@ def curve(
 def transfer(
     place: Place,
     tried: Tried,
-    hold_out: Annotated[
-        list[str] | None, typer.Option("--hold-out", help="COLUMN=VALUE that no model sees; repeatable.")
-    ] = None,
+    hold_out: Annotated[Words, Option(help="COLUMN=VALUE that no model sees; repeatable.")] = None,
     leave_one_group_out: Annotated[
-        bool, typer.Option("--leave-one-group-out", help="Each group in turn is never seen.")
+        bool, Option("--leave-one-group-out", help="Each group in turn is never seen.")
     ] = False,
 ) -> Shown:
     """Score on what was never seen: another instrument, another specimen."""
@@ -892,9 +819,7 @@ def transfer(
 def robustness(
     place: Place,
     tried: Tried,
-    view: Annotated[
-        list[str] | None, typer.Option("--view", help="A perturbation, or one strength: blur, blur:2; repeatable.")
-    ] = None,
+    view: Annotated[Words, Option(help="A perturbation, or one strength: blur, blur:2; repeatable.")] = None,
     weights: Weights = "pretrained",
     device: Device = "auto",
 ) -> Shown:
@@ -950,11 +875,11 @@ def conversions(
 
 @command("predict tem/runs/heads tem/unlabelled")
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's folder, made by heads --save or finetune.")],
-    source: Annotated[Path, typer.Argument(help="A folder of images, or a table like the training table.")],
-    out: Annotated[Path, typer.Option("--out", help="Where to write the predictions, csv.")] = Path("predictions.csv"),
+    bundle: Annotated[Path, Argument(help="A bundle's folder, made by heads --save or finetune.")],
+    source: Annotated[Path, Argument(help="A folder of images, or a table like the training table.")],
+    out: Annotated[Path, Option(help="Where to write the predictions, csv.")] = Path("predictions.csv"),
     draw: Annotated[
-        Path | None, typer.Option("--draw", help="A folder for copies of the images with their predictions drawn in.")
+        Path | None, Option(help="A folder for copies of the images with their predictions drawn in.")
     ] = None,
     store: Store = None,
     weights: Weights = "pretrained",
@@ -975,12 +900,12 @@ def predict(
 
 @command("explain tem/runs/heads tem/unlabelled --rows 4")
 def explain(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's folder, made by heads --save or finetune.")],
-    source: Annotated[Path, typer.Argument(help="A folder of images, or a table like the training table.")],
-    out: Annotated[Path, typer.Option("--out", help="A folder for the pictures.")] = Path("explain"),
-    rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows, from the first on.")] = 8,
+    bundle: Annotated[Path, Argument(help="A bundle's folder, made by heads --save or finetune.")],
+    source: Annotated[Path, Argument(help="A folder of images, or a table like the training table.")],
+    out: Annotated[Path, Option(help="A folder for the pictures.")] = Path("explain"),
+    rows: Annotated[int, Option(min=1, help="How many rows, from the first on.")] = 8,
     data: Annotated[
-        Path | None, typer.Option("--data", help="What the bundle was made from. Default: the dataset it lies beside.")
+        Path | None, Option(help="What the bundle was made from. Default: the dataset it lies beside.")
     ] = None,
     store: Store = None,
     weights: Weights = "pretrained",
@@ -989,37 +914,32 @@ def explain(
     """Show what predictions look at: heat maps, the training rows they resemble, and what each block is worth."""
     from extract import Options
     from finetune import explain_files, explain_report
+    from heads import store_beside, training_of
 
+    options, features = Options(weights=weights, device=device), store_beside(bundle, out, store)
+    training = training_of(bundle, find_spec(data) if data else None)
+    if training is None:
+        say("no dataset beside the bundle: no training rows to compare with (give --data)")
+    how: dict[str, Any] = {"training": training, "store": features, "options": options}
     with progress("explaining") as update:
-        document = explain_files(
-            bundle,
-            source,
-            out,
-            n_rows=rows,
-            training=training_of(bundle, data),
-            store=open_store_beside(bundle, out, store),
-            options=Options(weights=weights, device=device),
-            progress=update,
-        )
-    return Shown(document, explain_report(document), left_out=any(row["status"] != "ok" for row in document["rows"]))
+        document = explain_files(bundle, source, out, n_rows=rows, progress=update, **how)
+    is_partial = any(row["status"] != "ok" for row in document["rows"])
+    return Shown(document, explain_report(document), left_out=is_partial)
 
 
 @command("store ls", store_app)
 def store_ls(place: Place) -> Shown:
     """List the feature spaces."""
-    from store import Section
+    from store import store_report
 
     features = place.open_filled_store()
     rows = [features.info(space) for space in features.spaces()]
-    columns = ["name", "fingerprint", "dim", "rows", "bytes", "failed"]
-    cells = [[str(row[column]) for column in columns] for row in rows]
-    return Shown({"spaces": rows}, [Section("Feature spaces", columns, cells)])
+    return Shown({"spaces": rows}, store_report(rows))
 
 
 @command("store info image@texture", store_app)
 def store_info(
-    place: Place,
-    name: Annotated[str, typer.Argument(metavar="SPACE", help=f"What to show: {SPACE_NAME}")],
+    place: Place, name: Annotated[str, Argument(metavar="SPACE", help=f"What to show: {SPACE_NAME}")]
 ) -> Shown:
     """Show all that decides a space's vectors, and where they came from."""
     from store import Section
@@ -1034,26 +954,29 @@ def store_info(
 @command("store verify", store_app)
 def store_verify(place: Place) -> Shown:
     """Read every chunk and name the damaged ones."""
+    from store import damage_report
+
     damage = place.open_store().verify()
     if not damage:
         place.open_filled_store()
-    return damage_shown(damage, "store repair mends that")
+    sections = damage_report(damage, "store repair mends that")
+    return Shown({"ok": not damage, "damaged": damage}, sections, left_out=damage)
 
 
 @command("store repair", store_app)
 def store_repair(place: Place) -> Shown:
     """Drop exactly the damaged chunks, which the next extract fills; write damaged descriptions again."""
+    from store import damage_report
+
     damage = place.open_store().repair()
     if not damage:
         place.open_filled_store()
-    return damage_shown(damage, "the next extract brings back what was dropped")
+    sections = damage_report(damage, "the next extract brings back what was dropped")
+    return Shown({"ok": not damage, "damaged": damage}, sections, left_out=damage)
 
 
 @command("store gc --drop image@texture", store_app)
-def store_gc(
-    place: Place,
-    drop: Annotated[list[str] | None, typer.Option("--drop", help=f"To delete: {SPACE_NAME} Repeatable.")] = None,
-) -> Shown:
+def store_gc(place: Place, drop: Annotated[Words, Option(help=f"To delete: {SPACE_NAME} Repeatable.")] = None) -> Shown:
     """Delete what killed writers left behind, and spaces by name."""
     from store import Section
 
@@ -1066,12 +989,10 @@ def store_gc(
 @command("store export image:bf@texture --out bf.npz", store_app)
 def store_export(
     place: Place,
-    out: Annotated[Path, typer.Option("--out", help="The file to write: .npz, .parquet, .csv or .h5ad.")],
-    name: Annotated[str | None, typer.Argument(metavar="SPACE", help=f"What to write: {SPACE_NAME}")] = None,
-    space: Annotated[str | None, typer.Option("--space", hidden=True, help="SPACE, for scripts that say so.")] = None,
-    to: Annotated[
-        str | None, typer.Option("--to", help="npz, parquet, csv or anndata. Default: as --out ends.")
-    ] = None,
+    out: Annotated[Path, Option(help="The file to write: .npz, .parquet, .csv or .h5ad.")],
+    name: Annotated[Text, Argument(metavar="SPACE", help=f"What to write: {SPACE_NAME}")] = None,
+    space: Annotated[Text, Option(hidden=True, help="SPACE, for scripts that say so.")] = None,
+    to: Annotated[Text, Option(help="npz, parquet, csv or anndata. Default: as --out ends.")] = None,
 ) -> Shown:
     """Write ids, keys and vectors for other tools, rows in dataset order."""
     from store import InputError, Section, export_block
@@ -1089,8 +1010,8 @@ def store_export(
 @command("store import bf.npz", store_app)
 def store_import(
     place: Place,
-    file: Annotated[Path, typer.Argument(help="A .npz or .parquet with keys and X, as store export writes it.")],
-    space: Annotated[str | None, typer.Option("--space", help=f"For a file that does not say: {SPACE_NAME}")] = None,
+    file: Annotated[Path, Argument(help="A .npz or .parquet with keys and X, as store export writes it.")],
+    space: Annotated[Text, Option(help=f"For a file that does not say: {SPACE_NAME}")] = None,
 ) -> Shown:
     """Store the vectors of a file; one that contradicts what is there already is refused."""
     from store import Section, import_vectors
@@ -1106,18 +1027,14 @@ def store_import(
 
 @command("slurm extract --backbone texture --array 8 --submit", context_settings={"ignore_unknown_options": True})
 def slurm(
-    command: Annotated[Literal["extract", "heads", "finetune"], typer.Argument(help="What SLURM is to run.")],
+    command: Annotated[Literal["extract", "heads", "finetune"], Argument(help="What SLURM is to run.")],
     asked: Asked,
-    words: Annotated[list[str] | None, typer.Argument(help="The command's own options, such as --backbone x.")] = None,
+    words: Annotated[Words, Argument(help="The command's own options, such as --backbone x.")] = None,
     task: Tasks = None,
-    array: Annotated[
-        int | None, typer.Option("--array", min=1, help="Jobs: extract does a shard in each, heads a task.")
-    ] = None,
-    grid: Annotated[
-        list[str] | None, typer.Option("--grid", help="For finetune: lr=1e-3,1e-4; repeatable, a job per combination.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The script. Default: slurm-COMMAND.sh.")] = None,
-    submit: Annotated[bool, typer.Option("--submit", help="Hand the script to sbatch.")] = False,
+    array: Annotated[int | None, Option(min=1, help="Jobs: extract does a shard in each, heads a task.")] = None,
+    grid: Annotated[Words, Option(help="For finetune: lr=1e-3,1e-4; repeatable, a job per combination.")] = None,
+    out: Annotated[Path | None, Option(help="The script. Default: slurm-COMMAND.sh.")] = None,
+    submit: Annotated[bool, Option("--submit", help="Hand the script to sbatch.")] = False,
 ) -> Shown:
     """Write, and submit, a batch script for SLURM: one command, or an array of shards, tasks or settings."""
     from store import Section, SlurmJob, submit_script
@@ -1137,8 +1054,8 @@ def finetune(
     changed: Changed,
     part: Part,
     task: Tasks = None,
-    name: Annotated[str, typer.Option("--name", help="The run's folder in runs/.")] = "finetune",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint, if there is one.")] = False,
+    name: Annotated[str, Option(help="The run's folder in runs/.")] = "finetune",
+    resume: Annotated[bool, Option("--resume", help="Go on from the last checkpoint, if there is one.")] = False,
     device: Device = "auto",
     seed: Seed = 0,
 ) -> Shown:
@@ -1167,7 +1084,7 @@ def finetune(
 
 
 @command("demo")
-def demo(folder: Annotated[Path, typer.Argument(help="Where to work.")] = Path(SAMPLE)) -> None:
+def demo(folder: Annotated[Path, Argument(help="Where to work.")] = Path(SAMPLE)) -> None:
     """Everything once, on the built-in sample: check, extract, heads, a chart, a bundle, predictions."""
     from extract import Options
     from store import InputError

@@ -14,6 +14,7 @@ from extract.encoder import (
     encoders_like,
     fitting_blocks,
     folder_digests,
+    folder_fingerprints,
     make_encoders,
     modality_of,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "extract_features",
     "fitting_blocks",
     "folder_digests",
+    "folder_fingerprints",
     "image_space",
     "images_report",
     "join_pictures",

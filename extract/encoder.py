@@ -153,12 +153,23 @@ def folder_digests(names: Iterable[str]) -> dict[str, str]:
     Raises:
         InputError: A folder's weights cannot be read.
     """
+    return {name: _Loaded(name, modality_of(name), Options()).weights_digest for name in names if _is_folder(name)}
+
+
+def folder_fingerprints(names: Iterable[str], dataset: Dataset) -> dict[str, set[str]]:
+    """Return the fingerprints of the spaces of a dataset's blocks for those names that are encoder folders.
+
+    Raises:
+        InputError: As `make_encoder`.
+    """
+    made = {name: make_encoders([name], dataset)[0] for name in names if _is_folder(name)}
+    return {name: {one.space.fingerprint for own in found.values() for one in own} for name, found in made.items()}
+
+
+def _is_folder(name: str) -> bool:
     from extract.timm_backbone import LOCAL
 
-    folders = [
-        name for name in names if name not in ENCODERS and (Path(name.removeprefix(LOCAL)) / "config.json").is_file()
-    ]
-    return {name: _Loaded(name, modality_of(name), Options()).weights_digest for name in folders}
+    return name not in ENCODERS and (Path(name.removeprefix(LOCAL)) / "config.json").is_file()
 
 
 def encoders_like(

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from extract import Device, Drawing
+from extract import Device, Drawing, Options
 from finetune.bundle import FinetunedBundle, load_bundle
 from heads import prediction_words, write_predictions
-from store import Dataset, Progress, prediction_dataset
+from store import Dataset, InputError, Progress, prediction_dataset
 
 
 def predict_source(
@@ -18,7 +18,7 @@ def predict_source(
     out: Path,
     *,
     rows_at_once: int,
-    device: Device = "auto",
+    options: Options,
     drawing: Drawing | None = None,
     progress: Progress | None = None,
 ) -> tuple[int, int]:
@@ -29,17 +29,22 @@ def predict_source(
         source: What to predict.
         out: The csv.
         rows_at_once: Rows in memory.
-        device: Where the network runs.
+        options: Where the network runs.
         drawing: Gets a copy of every image with its predictions.
         progress: Called with (rows done, rows to do).
 
     Returns:
         The number of rows, and of those without a prediction.
+
+    Raises:
+        InputError: Other weights are asked for.
     """
+    if options.weights != "pretrained":
+        raise InputError(f"--weights {options.weights}: {folder} is a fine-tuned network, which has its own weights")
     bundle = load_bundle(folder)
     dataset = prediction_dataset(bundle.layers.spec, source)
     n_failed: list[int] = []
-    tables = _tables(bundle, dataset, n_failed, rows_at_once=rows_at_once, device=device, progress=progress)
+    tables = _tables(bundle, dataset, n_failed, rows_at_once=rows_at_once, device=options.device, progress=progress)
     if drawing is not None:
         tables = drawing.draw(tables, dataset, partial(prediction_words, bundle.layers))
     write_predictions(tables, out)

@@ -10,7 +10,7 @@ from heads.columns import prediction_words
 from heads.comparison import compare_blocks, compare_entries, gain_words
 from heads.conversions import chosen_conversions, compare_conversions, each_alone, mean_ranks
 from heads.curve import learning_curves
-from heads.distribution import draw_distributions, draw_intensity
+from heads.distribution import draw_exploration
 from heads.entry import versions
 from heads.error_report import errors_report
 from heads.errors import row_captions, write_errors
@@ -50,7 +50,9 @@ from heads.runs import (
     run_sweep,
     save_bundle,
     save_chart,
+    store_beside,
     sweep_warnings,
+    training_of,
 )
 from heads.standings import standings
 from heads.stored import Result, Stored, Wanted
@@ -99,8 +101,7 @@ __all__ = [
     "curve_report",
     "describe_bundle",
     "disturbed",
-    "draw_distributions",
-    "draw_intensity",
+    "draw_exploration",
     "draw_robustness",
     "draw_scores",
     "each_alone",
@@ -146,9 +147,11 @@ __all__ = [
     "standardise",
     "standings",
     "standings_report",
+    "store_beside",
     "sweep_warnings",
     "table",
     "target_scale",
+    "training_of",
     "transfer",
     "transfer_report",
     "write_document",

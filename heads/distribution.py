@@ -1,11 +1,13 @@
 """Pictures of a dataset before any model: its labels, and the intensities of its images by class."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heads.chart import COLOURS, make_panels
+from store import write_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,6 +16,29 @@ MAX_CLASSES = 12  # in one panel, the most frequent ones
 PANEL_INCHES = 4.2
 INCHES_PER_CLASS = 0.3
 LEAST_SHARE = 1e-4  # of pixels; a dark ground leaves little to what is looked at
+
+
+def draw_exploration(found: Mapping[str, Any], folder: Path, *, examples: Callable[[Path], bool]) -> dict[str, str]:
+    """Draw labels, intensities and examples, as far as there are any, and return the files by name.
+
+    Args:
+        found: What `draw_distributions` takes, and ``images`` as `draw_intensity` takes them.
+        folder: Gets the files.
+        examples: Draws pictures into a file; False where there are none.
+
+    Raises:
+        InputError: The folder cannot be written to.
+        StoreError: The disk is full.
+    """
+    draw: dict[str, Callable[[Path], bool]] = {
+        "classes": partial(draw_distributions, found),
+        "intensity": partial(draw_intensity, found["images"]),
+        "examples": examples,
+    }
+    try:
+        return {name: str(folder / f"{name}.png") for name, one in draw.items() if one(folder / f"{name}.png")}
+    except OSError as error:
+        raise write_error(folder, error) from None
 
 
 def draw_distributions(found: Mapping[str, Any], path: Path) -> bool:

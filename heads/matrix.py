@@ -159,15 +159,10 @@ def _assemble(
         columns=tuple(values),
         complete=complete,
         spaces=dict(spaces),
-        provenance={name: _latest_provenance(store, space) for name, space in spaces.items()},
+        provenance={name: store.provenance(space) for name, space in spaces.items()},
         absent=absent,
         has_metadata=has_metadata,
     )
-
-
-def _latest_provenance(store: FeatureStore, space: FeatureSpace) -> dict[str, Any]:
-    known: list[dict[str, Any]] = store.info(space)["provenance"]
-    return known[-1] if known else {}
 
 
 def metadata_columns(

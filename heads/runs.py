@@ -17,7 +17,17 @@ from heads.registry import HEADS
 from heads.selection import score_choice
 from heads.stored import Stored
 from heads.sweep import Sweep, check_names
-from store import Dataset, InputError, Progress, Split, draw_subset, merge_groups, open_split
+from store import (
+    Dataset,
+    FeatureStore,
+    InputError,
+    Progress,
+    Split,
+    draw_subset,
+    load_dataset,
+    merge_groups,
+    open_split,
+)
 
 
 def open_runs(dataset: Dataset) -> tuple[Leaderboard, Predictions]:
@@ -40,6 +50,27 @@ def run_folder(dataset: Dataset, name: str) -> Path:
     if not name or Path(name).name != name:
         raise InputError(f"--name {name!r}: give the plain name of a folder, such as finetune")
     return Path(os.path.relpath(dataset.folder / "runs" / name))
+
+
+def store_beside(bundle: Path, out: Path, url: str | None) -> FeatureStore:
+    """Return the store that was asked for, or that of the dataset a bundle lies beside, or one beside what is written.
+
+    Args:
+        bundle: ``runs/NAME`` beside a dataset, or moved from there.
+        out: The file or folder that is written.
+        url: The store that was asked for.
+    """
+    beside_dataset = bundle.resolve().parent.parent / "features.zarr"
+    return FeatureStore(url or (beside_dataset if beside_dataset.exists() else out.parent / "features.zarr"))
+
+
+def training_of(bundle: Path, spec: Path | None) -> tuple[Dataset, Split] | None:
+    """Return the dataset that is named, or that a bundle lies beside, with its split; None without."""
+    beside = bundle.resolve().parent.parent / "dataset.toml"
+    if spec is None and not beside.exists():
+        return None
+    dataset = load_dataset(spec or beside)
+    return dataset, open_split(dataset, keep=False)
 
 
 def open_rows(

@@ -1,7 +1,7 @@
 """Results that are there already: entries of the leaderboard with what they predicted, for the dataset as it is."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -24,19 +24,27 @@ class Wanted:
         backbones: Encoders; an entry reads no other.
         blocks: Combinations such as ``image+metadata``.
         heads: Names of heads, ``finetune`` among them.
+        fingerprints: Of the spaces of those backbones that are folders: their encoders have the names of others.
     """
 
     backbones: Sequence[str] = ()
     blocks: Sequence[str] = ()
     heads: Sequence[str] = ()
+    fingerprints: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def allows(self, entry: Entry) -> bool:
         """Say whether an entry is meant."""
         return (
             (not self.heads or entry["head"] in self.heads)
-            and (not self.backbones or set(_encoders(entry)) <= set(self.backbones))
+            and (not self.backbones or all(self._reads(entry, block) for block in entry["blocks"]))
             and (not self.blocks or any(is_meant(text, entry["blocks"]) for text in self.blocks))
         )
+
+    def _reads(self, entry: Entry, block: str) -> bool:
+        """Say whether a block, as an entry read it, is of one of the backbones, or of none at all, as metadata are."""
+        encoder, fingerprint = _encoder(block), entry["fingerprints"].get(block)
+        named = set(self.backbones) - set(self.fingerprints)
+        return not encoder or encoder in named or any(fingerprint in own for own in self.fingerprints.values())
 
 
 @dataclass(frozen=True)
@@ -156,7 +164,11 @@ def _reason(task: str, entries: Sequence[Entry], wanted: Wanted) -> str:
 
 def _encoders(entry: Entry) -> list[str]:
     """Return the encoders that an entry's blocks come from."""
-    return [one for block in entry["blocks"] if (one := block.partition("@")[2].partition("#")[0])]
+    return [one for block in entry["blocks"] if (one := _encoder(block))]
+
+
+def _encoder(block: str) -> str:
+    return block.partition("@")[2].partition("#")[0]
 
 
 def _values(entry: Entry) -> Mapping[str, float | None]:

@@ -14,7 +14,7 @@ from store.merging import merge_groups
 from store.problems import spec_problems
 from store.progress import Progress
 from store.reader import load_dataset, prediction_dataset
-from store.report import check_report, distribution_report
+from store.report import check_report, damage_report, distribution_report, store_report
 from store.samples import SAMPLES, write_sample
 from store.section import Section
 from store.slurm import SlurmJob, array_words, batch_script, submit_script, write_script
@@ -74,6 +74,7 @@ __all__ = [
     "check_dataset",
     "check_report",
     "check_view",
+    "damage_report",
     "did_you_mean",
     "distribution_report",
     "distributions",
@@ -103,6 +104,7 @@ __all__ = [
     "read_column",
     "remake_split",
     "spec_problems",
+    "store_report",
     "strata",
     "submit_script",
     "summary",

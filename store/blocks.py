@@ -8,7 +8,7 @@ from store.dataset import Dataset, ImageBlock, TextBlock, hash_files
 from store.errors import InputError, did_you_mean
 from store.space import FeatureSpace
 from store.vectors.features import FeatureStore
-from store.vectors.names import match_spaces
+from store.vectors.names import TUNED, match_spaces
 from store.view import view_settings, view_words
 
 
@@ -53,7 +53,8 @@ def block_spaces(dataset: Dataset, store: FeatureStore) -> dict[str, BlockSpace]
 
     A space fits a block when its modality and all of `VIEW_FIELDS` are the block's. It is listed when it holds a vector
     of the block, for a store may serve several datasets. Spaces of one encoder are told apart by the start of their
-    fingerprint, as in ``image:bf@efficientnet_b0#1f00ba12``.
+    fingerprint, as in ``image:bf@efficientnet_b0#1f00ba12``; that of a fine-tuned encoder always says so, as in
+    ``image:bf@efficientnet_b0#tuned-1f00ba12``.
     """
     return _places(dataset, store, _fitting_spaces)
 
@@ -69,11 +70,13 @@ def _places(dataset: Dataset, store: FeatureStore, choose: Choose) -> dict[str, 
         keys = find_block(dataset, block).keys(hashes)
         content = [key for key in keys if key is not None]
         begun = [space for space in fitting if store.present(space, content).any()]
+        tuned = {space.fingerprint: "tuned_on" in store.provenance(space) for space in begun}
         names = {space.fingerprint: _place(dataset, block, space) for space in begun}
-        times = Counter(names.values())
+        times = Counter(name for fingerprint, name in names.items() if not tuned[fingerprint])
         for space in sorted(begun, key=lambda s: (s.encoder, s.fingerprint)):
             name = names[space.fingerprint]
-            suffix = f"#{space.fingerprint[:8]}" if times[name] > 1 else ""
+            own = f"#{TUNED * tuned[space.fingerprint]}{space.fingerprint[:8]}"
+            suffix = own if tuned[space.fingerprint] or times[name] > 1 else ""
             found[f"{name}{suffix}"] = BlockSpace(block, space, keys)
     return found
 

@@ -31,6 +31,24 @@ def check_report(dataset: Dataset, problems: Sequence[Mapping[str, Any]]) -> lis
     ]
 
 
+def store_report(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """Return a row per feature space, of what `FeatureStore.info` gives."""
+    columns = ["name", "fingerprint", "dim", "rows", "bytes", "failed"]
+    return [Section("Feature spaces", columns, [[str(row[column]) for column in columns] for row in rows])]
+
+
+def damage_report(damage: Sequence[Mapping[str, str]], remedy: str) -> list[Section]:
+    """Return a line for each file that is damaged, or was, and their number."""
+    lines = [": ".join([_place(row), *(row[key] for key in ("reason", "done") if key in row)]) for row in damage]
+    return [Section(lines=[*lines, f"{len(damage)} damaged; {remedy}" if damage else "nothing is damaged"])]
+
+
+def _place(row: Mapping[str, str]) -> str:
+    """Return which file of which space is damaged; the store's own has no fingerprint."""
+    space = f"{row['space']} ({row['fingerprint'][:12]})" if row["fingerprint"] else row["space"]
+    return f"{space}, {row['chunk']}"
+
+
 def distribution_report(found: Mapping[str, Any]) -> list[Section]:
     """Return a table per task, one of the metadata, and what is missing.
 

@@ -91,6 +91,12 @@ class FeatureStore:
             "provenance": about["provenance"] if about else [],
         }
 
+    def provenance(self, space: FeatureSpace) -> dict[str, Any]:
+        """Return where a space's weights came from, when vectors were last added to it; nothing where that is lost."""
+        about = read_description(self._files, folder_of(space))
+        latest: dict[str, Any] = about["provenance"][-1] if about and about["provenance"] else {}
+        return latest
+
     def present(self, space: FeatureSpace, keys: Sequence[str]) -> NDArray[np.bool_]:
         """Return whether every key has a vector, ``(n,)``."""
         return self._rows(space, key_bytes(keys)) >= 0

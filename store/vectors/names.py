@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from store.errors import InputError, did_you_mean
 from store.space import FeatureSpace
 
+TUNED = "tuned-"
+"""In a dataset, stands before the fingerprint of a fine-tuned encoder's space, which has the name of the original's."""
+
 
 def find_space(name: str, spaces: Sequence[FeatureSpace], url: str) -> FeatureSpace:
     """Return the one space of a store that a name means; `FeatureStore.find` says which names there are."""
@@ -23,7 +26,7 @@ def find_space(name: str, spaces: Sequence[FeatureSpace], url: str) -> FeatureSp
 def match_spaces(name: str, spaces: Sequence[FeatureSpace]) -> list[FeatureSpace]:
     """Return the spaces that a name may mean."""
     plain, _, start = name.partition("#")
-    alike = [space for space in spaces if space.fingerprint.startswith(start)]
+    alike = [space for space in spaces if space.fingerprint.startswith(start.removeprefix(TUNED))]
     fits = [space for space in alike if space.name == plain] or _fitting_block(plain, alike)
     return fits or [space for space in spaces if name and space.fingerprint.startswith(name)]
 

@@ -127,7 +127,7 @@ def test_a_moved_folder_needs_nothing_else(tmp_path: Path) -> None:
 
 def predicted(bundle: Path, source: Path, *, rows_at_once: int = 5) -> pd.DataFrame:
     out = source.parent / "predictions.csv"
-    n_rows, n_failed = predict_source(bundle, source, out, rows_at_once=rows_at_once, device="cpu")
+    n_rows, n_failed = predict_source(bundle, source, out, rows_at_once=rows_at_once, options=Options(device="cpu"))
     table = pd.read_csv(out)
     assert (len(table), (table["status"] != "ok").sum()) == (n_rows, n_failed)
     return table
@@ -147,7 +147,7 @@ def test_rows_are_predicted_in_parts_and_unreadable_ones_say_why(tmp_path: Path)
         tmp_path / "data" / "images",
         out,
         rows_at_once=5,
-        device="cpu",
+        options=Options(device="cpu"),
         drawing=drawing,
         progress=lambda n, total: done.append((n, total)),
     )
@@ -343,7 +343,10 @@ def test_heads_on_tuned_features_say_that_the_encoder_has_seen_the_rows(tmp_path
     assert extracted.exit_code == 0, extracted.output
     done = CliRunner().invoke(app, ["heads", "--data", spec, "--task", "size", "--head", "linear", "--json"])
     assert done.exit_code == 0, done.output
-    assert "the encoder of image:bf@test_resnet was fine-tuned on rows that are scored here" in done.stderr
+    assert (
+        "the encoder of image:bf@test_resnet#tuned-" in done.stderr
+        and "was fine-tuned on rows that are scored here" in done.stderr
+    )
     assert "the encoder of text:notes@" in done.stderr
 
 
@@ -358,6 +361,11 @@ def test_heads_take_a_tuned_encoder_by_its_folder_alone(tmp_path: Path) -> None:
         return done
 
     text = '[texts.notes]\ncolumn = "notes"\n'
+
+    def read_by(*words: str) -> set[str]:
+        rows = json.loads(run("leaderboard", *words, "--task", "size", "--json").stdout)["entries"]
+        return {block for row in rows if row["head"] == "linear" for block in row["blocks"].split(" + ")}
+
     dataset = make_dataset(tmp_path / "data", BF + text)
     branches = {"text": {"encoder": str(text_folder(tmp_path / "distilbert"))}}
     spaces = saved(tmp_path / "bundle", dataset, trained(dataset, branches=branches))
@@ -367,7 +375,9 @@ def test_heads_take_a_tuned_encoder_by_its_folder_alone(tmp_path: Path) -> None:
     done = run("heads", *folders, "--task", "size", "--head", "linear", "--json")
     blocks = {block for entry in json.loads(done.stdout)["entries"] for block in entry["blocks"]}
     image, notes = (space["fingerprint"][:8] for space in spaces)
-    assert len(blocks) == 2 and f"image:bf@test_resnet#{image}" in blocks  # not the untuned one beside it
+    run("heads", "--task", "size", "--head", "linear")
+    assert blocks == read_by(*folders) < read_by()
+    assert len(blocks) == 2 and f"image:bf@test_resnet#tuned-{image}" in blocks  # not the untuned one beside it
     assert {space.fingerprint[:8] for space in FeatureStore(dataset.folder / "features.zarr").spaces()} > {image, notes}
 
 

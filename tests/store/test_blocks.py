@@ -119,3 +119,19 @@ def test_one_space_that_fits_two_blocks_needs_the_blocks_name(
     for name in ("image@texture", BF.fingerprint[:8]):
         with pytest.raises(InputError, match="is 2 in this dataset"):
             find_block_space(dataset, store, name)
+
+
+def test_a_fine_tuned_encoders_space_says_so_and_leaves_the_originals_name_alone(
+    dataset: Dataset, store: FeatureStore
+) -> None:
+    held = dataset.images["bf"].keys()
+    keys = [key for key in held if key is not None]
+    plain, tuned = (replace(BF, encoder="resnet18", weights_digest=digest) for digest in ("v1", "v2"))
+    store.write(plain, keys, np.zeros((len(keys), 3)), provenance={"name": "resnet18"})
+    store.write(tuned, keys, np.zeros((len(keys), 3)), provenance={"name": "runs/finetune/bf", "tuned_on": "f00"})
+    name = f"image:bf@resnet18#tuned-{tuned.fingerprint[:8]}"
+    assert {name: at.space for name, at in block_spaces(dataset, store).items()} == {
+        "image:bf@resnet18": plain, name: tuned
+    }  # fmt: skip
+    assert find_block_space(dataset, store, name)[1].space == store.find(name) == tuned
+    assert store.provenance(tuned)["tuned_on"] == "f00" and store.provenance(BF) == {}
