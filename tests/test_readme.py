@@ -1,33 +1,14 @@
-"""What the README says can be typed, in the order it says it."""
+"""What the README says is there. That its tour prints what it shows is for test_walkthrough.py."""
 
 import re
-import shlex
 import tomllib
 from pathlib import Path
-
-import pytest
-from typer.testing import CliRunner
 
 from cli import app
 from extract import ENCODERS
 from store import SAMPLES, parse_spec
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
-
-
-def commands() -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line.startswith("python cli.py")]
-
-
-@pytest.mark.slow
-def test_every_command_of_the_tour_runs_in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert len(commands()) >= 4
-    for line in commands():
-        result = CliRunner().invoke(app, shlex.split(line)[2:])
-        assert result.exit_code == 0, f"{line}\n{result.output}"
-    assert Path("predictions.csv").exists()
 
 
 def test_the_tables_name_every_command_encoder_and_sample() -> None:

@@ -1,11 +1,12 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests import walkthrough
 from tests.walkthrough import PICTURE, ROOT, differences, lay_out, steps
 
-PAGES = sorted(page for page in (ROOT / "docs").glob("*.md") if "python cli.py" in page.read_text())
+PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").glob("*.md")) if "```bash" in page.read_text())]
 
 
 @pytest.mark.slow
@@ -50,6 +51,18 @@ def test_a_page_is_written_with_what_its_commands_print(tmp_path: Path) -> None:
     page.write_text("```bash\nseq 3 | tee kept\n```\n\n```text head=2\nold\n```\n\n```bash\ncat kept\n```\n")
     walkthrough.write(page)
     assert "```text head=2\n1\n2\n…\n```" in page.read_text()
+
+
+def test_pictures_are_copied_no_wider_than_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    draw = "from PIL import Image; Image.effect_noise((1600, 800), 50).save('noise.png')"
+    names = ("few.png", "photo.jpg")
+    pictures = "\n".join(f"<!-- noise.png -->\n![Noise](pictures/{name})" for name in names)
+    page.write_text(f'```bash\npython -c "{draw}"\n```\n{pictures}\n')
+    walkthrough.write(page)
+    for name, kind in zip(names, ("PNG", "JPEG"), strict=True):
+        with Image.open(tmp_path / "pictures" / name) as copy:
+            assert (copy.format, copy.size) == (kind, (1000, 500))
 
 
 def test_a_command_that_fails_is_not_passed_over(tmp_path: Path) -> None:

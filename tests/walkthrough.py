@@ -1,4 +1,4 @@
-"""The pages in docs/ that show commands with their output: run them, compare, and write them anew.
+"""The README and the pages in docs/ that show commands with their output: run them, compare, and write them anew.
 
     python tests/walkthrough.py docs/powder.md     # runs the page's commands and puts their output in
 
@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = [*(ROOT.parent / "shared" / "data").glob("*/"), ROOT.parent / "shared" / "weights" / "mobilenetv2_100"]
-MAX_PICTURE_PX = 1000
+MAX_PICTURE_PX, JPG_QUALITY = 1000, 70
 BLOCK = re.compile(r"```bash\n(?P<commands>.*?)```(?:\n\n```text(?P<options>[^\n]*)\n(?P<shown>.*?)```)?", re.DOTALL)
 PICTURE = re.compile(r"<!-- (?P<source>\S+) -->\n!\[[^\]]*\]\((?P<copy>[^)]+)\)")
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?!\w)")  # none inside words, such as fingerprints
@@ -143,13 +143,17 @@ def write(path: Path) -> None:
 
 
 def _copy_picture(source: Path, copy: Path) -> None:
-    """Copy a picture, no wider than a page, in few colours."""
+    """Copy a picture, no wider than a page: photos as jpg, all else in few colours."""
     from PIL import Image
 
-    image = Image.open(source).convert("RGB")
+    with Image.open(source) as drawn:
+        image = drawn.convert("RGB")
     image.thumbnail((MAX_PICTURE_PX, 4 * MAX_PICTURE_PX))
     copy.parent.mkdir(exist_ok=True)
-    image.quantize(128).save(copy, optimize=True)
+    if copy.suffix == ".jpg":
+        image.save(copy, quality=JPG_QUALITY, optimize=True)
+    else:
+        image.quantize(128).save(copy, optimize=True)
 
 
 if __name__ == "__main__":
