@@ -26,7 +26,7 @@ from extract.pipeline import extract_features
 from extract.preparation import probe_images
 from extract.report import closing_lines, images_report, row_status, spaces_report
 from extract.resize import prepare_image
-from extract.runner import Place, resolve_device
+from extract.runner import Runtime, resolve_device
 from extract.saving import save_backbone, save_language
 from extract.shard import Shard
 from extract.sheet import draw_rows, draw_sheet, row_picture, with_words
@@ -46,7 +46,7 @@ __all__ = [
     "Language",
     "Looks",
     "Options",
-    "Place",
+    "Runtime",
     "Shard",
     "SpaceReport",
     "TextEncoder",

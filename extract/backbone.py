@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from extract.engine import Precision
 from extract.resize import prepare_image
-from extract.runner import ANYWHERE, Place, Runner
+from extract.runner import ANY_RUNTIME, Runner, Runtime
 from extract.weights import state_digest
 from store import FeatureSpace, InputError, one_line
 
@@ -50,7 +50,7 @@ class ImageEncoder:
     n_looks = 1
 
     def __init__(
-        self, backbone: Backbone, space: FeatureSpace, *, provenance: Mapping[str, Any], place: Place = ANYWHERE
+        self, backbone: Backbone, space: FeatureSpace, *, provenance: Mapping[str, Any], runtime: Runtime = ANY_RUNTIME
     ) -> None:
         self.space = space
         self.provenance: Mapping[str, Any] | None = dict(provenance)
@@ -58,7 +58,7 @@ class ImageEncoder:
         shape = (2, height_px, width_px, backbone.in_chans)
         noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         module = with_normalisation(backbone.module, space.preprocess, backbone.in_chans // 3)
-        self.runner = Runner(module, (noise,), _cache_key(space), place, space.precision)
+        self.runner = Runner(module, (noise,), _cache_key(space), runtime, space.precision)
 
     def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the pixels the network sees, as `prepare_image` has them."""

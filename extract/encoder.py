@@ -9,7 +9,7 @@ from typing import Any, Literal
 from extract.contract import Encoder
 from extract.engine import Device, Precision
 from extract.ngrams import NgramEncoder
-from extract.runner import Choice, Place, resolve_device
+from extract.runner import Choice, Runtime, resolve_device
 from extract.texture import TextureEncoder
 from extract.tiles import PooledEncoder
 from extract.weights import load_or_random, state_digest
@@ -370,6 +370,6 @@ class _Loaded:
         from extract import backbone, language
 
         make: Any = backbone.ImageEncoder if self._modality == "image" else language.TextEncoder
-        place = Place(self._options.device, self._options.engine)
-        made: Encoder = make(self._seeing(len(space.stack)), space, provenance=self._provenance, place=place)
+        runtime = Runtime(self._options.device, self._options.engine)
+        made: Encoder = make(self._seeing(len(space.stack)), space, provenance=self._provenance, runtime=runtime)
         return _pooled(made)

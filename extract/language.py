@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.engine import Precision
-from extract.runner import ANYWHERE, Place, Runner
+from extract.runner import ANY_RUNTIME, Runner, Runtime
 from extract.weights import hub_folder, read_state, seeded, state_digest, weights_file
 from store import FeatureSpace, InputError, json_key, one_line
 
@@ -67,7 +67,7 @@ class TextEncoder:
     n_looks = 1
 
     def __init__(
-        self, language: Language, space: FeatureSpace, *, provenance: Mapping[str, Any], place: Place = ANYWHERE
+        self, language: Language, space: FeatureSpace, *, provenance: Mapping[str, Any], runtime: Runtime = ANY_RUNTIME
     ) -> None:
         self.space = space
         self.provenance: Mapping[str, Any] | None = dict(provenance)
@@ -75,7 +75,7 @@ class TextEncoder:
         self._tokenizing = Lock()  # a fast tokenizer refuses to be used from two threads at once
         module = with_pooling(language.module, space.pooling)
         example = self._tokens(["a short text", "and one more"])
-        self.runner = Runner(module, example, _cache_key(space), place, space.precision)
+        self.runner = Runner(module, example, _cache_key(space), runtime, space.precision)
 
     def prepare(self, text: str) -> str:
         """Return the text as it is."""

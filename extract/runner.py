@@ -20,14 +20,14 @@ SMALL_JOB = 256  # items; converting and compiling takes 1 to 4 s and saves 3 to
 
 
 @dataclass(frozen=True)
-class Place:
+class Runtime:
     """Where a network runs: `device` ``"auto"`` takes CUDA where there is one; `engine` is for tests and benchmarks."""
 
     device: Device = "auto"
     engine: Choice = "auto"
 
 
-ANYWHERE = Place()
+ANY_RUNTIME = Runtime()
 
 
 def resolve_device(device: Device) -> str:
@@ -52,7 +52,7 @@ class Runner:
         module: Takes the arrays of one batch as tensors, gives ``(b, d)``.
         example: A small batch to convert and to check with.
         key: What the converted model depends on; names it in the cache.
-        place: Which device, and which engine if not OpenVINO on the CPU where that pays, and torch elsewhere.
+        runtime: Which device, and which engine if not OpenVINO on the CPU where that pays, and torch elsewhere.
         expected: How many items will come; None for unknown, taken as many.
         note: Why OpenVINO was not used although it was asked for, or "".
     """
@@ -60,7 +60,7 @@ class Runner:
     module: "torch.nn.Module"
     example: tuple[NDArray[Any], ...]
     key: str
-    place: Place = ANYWHERE
+    runtime: Runtime = ANY_RUNTIME
     precision: Precision = "float32"
     expected: int | None = None
     note: str = ""
@@ -84,7 +84,7 @@ class Runner:
 
     def resolve_device(self) -> str:
         """Return ``"cpu"`` or ``"cuda"``; raises as the function of this name."""
-        return resolve_device(self.place.device)
+        return resolve_device(self.runtime.device)
 
     def _make(self) -> Engine:
         from extract.openvino_engine import cache_folder
@@ -100,8 +100,8 @@ class Runner:
         return TorchEngine(self.module, self.example, device=device, precision=self.precision)
 
     def _wants_openvino(self, folder: Path) -> bool:
-        if self.place.engine != "auto":
-            return self.place.engine == "openvino"
+        if self.runtime.engine != "auto":
+            return self.runtime.engine == "openvino"
         return self.expected is None or self.expected >= SMALL_JOB or folder.is_dir()
 
     def _openvino(self, folder: Path) -> Engine:

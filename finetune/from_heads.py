@@ -17,7 +17,7 @@ from extract import (
     Encoder,
     ImageEncoder,
     Language,
-    Place,
+    Runtime,
     TextEncoder,
     extract_features,
     image_space,
@@ -57,7 +57,7 @@ def begin_from_heads(
     settings: FinetuneSettings,
     *,
     rows: Rows,
-    place: Place | None = None,
+    runtime: Runtime | None = None,
 ) -> str:
     """Give the task heads the linear solution of some rows, where the settings want that, and say what was done.
 
@@ -67,7 +67,7 @@ def begin_from_heads(
         store: Has the vectors, or gets those that are missing.
         settings: `init` decides.
         rows: Training rows.
-        place: Where encoders run.
+        runtime: Where encoders run.
 
     Raises:
         InputError: ``init = "heads"``, and the network is not linear over its encoders' features.
@@ -75,7 +75,7 @@ def begin_from_heads(
     check_init(network, settings)
     if (reason := why_not(network, settings)) is not None:
         return f"task heads start from random numbers: {reason}"
-    sweep = _with_features(network, sweep, store, place or Place())
+    sweep = _with_features(network, sweep, store, runtime or Runtime())
     blocks = tuple(sorted(sweep.matrix.blocks))
     plans = [sweep.plan(task.name, [(rows, rows[:0])]) for task in network.blueprint.tasks]
     for plan, [found] in zip(plans, sweep.fit(plans, blocks, "linear"), strict=True):
@@ -114,11 +114,11 @@ def is_linear(network: MultimodalNetwork) -> bool:
     return all(isinstance(layer, nn.Dropout) for part in between for layer in part)
 
 
-def _with_features(network: MultimodalNetwork, sweep: Sweep, store: FeatureStore, place: Place) -> Sweep:
+def _with_features(network: MultimodalNetwork, sweep: Sweep, store: FeatureStore, runtime: Runtime) -> Sweep:
     """Return the sweep with a matrix of exactly the network's features, embedding what is not stored."""
     plans = [plan for plan in network.blueprint.branches if plan.kind != "metadata"]
     dataset = _with_stacks(sweep.dataset, plans)
-    encoders = {_block(plan): _encoder(network, plan, dataset, place, seed=sweep.seed) for plan in plans}
+    encoders = {_block(plan): _encoder(network, plan, dataset, runtime, seed=sweep.seed) for plan in plans}
     extract_features(dataset, {block: [encoder] for block, encoder in encoders.items()}, store)
     spaces = {f"{block}@{encoder.space.encoder}": encoder.space for block, encoder in encoders.items()}
     matrix = load_matrix_like(dataset, store, spaces=spaces, columns=network.blueprint.columns)
@@ -141,7 +141,7 @@ def _block(plan: BranchPlan) -> str:
     return f"{plan.kind}:{plan.name}"
 
 
-def _encoder(network: MultimodalNetwork, plan: BranchPlan, dataset: Dataset, place: Place, *, seed: int) -> Encoder:
+def _encoder(network: MultimodalNetwork, plan: BranchPlan, dataset: Dataset, runtime: Runtime, *, seed: int) -> Encoder:
     """Return a branch's encoder as extraction knows it; of a copy, for running it may move it to another device."""
     branch = network.branches[plan.name]
     module = copy.deepcopy(branch.encoder).eval()
@@ -150,10 +150,10 @@ def _encoder(network: MultimodalNetwork, plan: BranchPlan, dataset: Dataset, pla
     preprocess = plan.preprocess or {}
     if plan.kind == "text":
         language = Language(module, branch.tokenizer, plan.encoder, preprocess, plan.pooling, plan.dim, plan.source)
-        return TextEncoder(language, text_space(language, precision="float32"), provenance=provenance, place=place)
+        return TextEncoder(language, text_space(language, precision="float32"), provenance=provenance, runtime=runtime)
     backbone = Backbone(module, plan.encoder, preprocess, plan.pooling, plan.source, plan.in_chans)
     space: FeatureSpace = image_space(backbone, view_settings(dataset.images[plan.name]), precision="float32")
-    return ImageEncoder(backbone, space, provenance=provenance, place=place)
+    return ImageEncoder(backbone, space, provenance=provenance, runtime=runtime)
 
 
 def _linear(arrays: Mapping[str, NDArray[np.float64] | str], matrix: FeatureMatrix, blocks: tuple[str, ...]) -> Linear:

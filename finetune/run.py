@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from extract import Device, Place
+from extract import Device, Runtime
 from finetune.bundle import SUBSET, UNSEEN, save_bundle
 from finetune.device import is_main_process, n_workers
 from finetune.division import KEPT, Fit, plan_fits, with_tasks
@@ -152,8 +152,8 @@ class Run:
         return Part(fit, fitted, outputs, fitted.left_out | left_out)
 
     def _begin(self, rows: Rows, network: MultimodalNetwork) -> None:
-        place = Place(self.device)
-        self.listener.say(begin_from_heads(network, self.sweep, self.store, self.settings, rows=rows, place=place))
+        runtime = Runtime(self.device)
+        self.listener.say(begin_from_heads(network, self.sweep, self.store, self.settings, rows=rows, runtime=runtime))
 
     def _say_rivals(self, sweep: Sweep) -> None:
         n_stored, spaces = len(self.sweep.matrix.spaces), list(sweep.matrix.spaces)

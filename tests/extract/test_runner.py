@@ -6,7 +6,7 @@ import pytest
 
 from extract import openvino_engine
 from extract.openvino_engine import OpenVinoEngine, cache_folder
-from extract.runner import SMALL_JOB, Choice, Place, Runner
+from extract.runner import SMALL_JOB, Choice, Runner, Runtime
 from tests.extract.networks import images, network
 
 
@@ -16,7 +16,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def runner(*, engine: Choice = "auto", expected: int | None = None) -> Runner:
-    return Runner(network(), (images(2),), "key", Place("cpu", engine), expected=expected)
+    return Runner(network(), (images(2),), "key", Runtime("cpu", engine), expected=expected)
 
 
 def test_small_job_runs_without_compiling_unless_that_was_done_before() -> None:
@@ -37,7 +37,7 @@ def test_converted_model_is_kept_and_read_back(monkeypatch: pytest.MonkeyPatch) 
 
 def test_networks_that_begin_together_are_all_converted() -> None:
     names = ["test_resnet", "test_vit", "test_efficientnet", "test_convnext"]
-    made = [Runner(network(name), (images(2),), name, Place("cpu")) for name in names]
+    made = [Runner(network(name), (images(2),), name, Runtime("cpu")) for name in names]
     with ThreadPoolExecutor(len(made)) as pool:
         list(pool.map(lambda one: one(images(2)), made))
     assert [(one.describe()[1], one.note) for one in made] == [("openvino", "")] * len(made)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from extract import Place
+from extract import Runtime
 from extract.decode import read_image
 from extract.resize import resize_rgb
 from extract.view import render
@@ -17,7 +17,7 @@ from heads import FeatureMatrix, Sweep, load_matrix, metadata_columns
 from store import Dataset, FeatureStore, InputError, load_dataset, make_split, view_settings, write_sample
 from tests.finetune.made import data, image, network, text_folder
 
-PLACE = Place("cpu", "torch")
+RUNTIME = Runtime("cpu", "torch")
 HERE = {"weights": "random", "backbone": "test_resnet", "init": "heads"}
 
 
@@ -48,7 +48,7 @@ def start(dataset: Dataset, rows: np.ndarray, **table: object) -> MultimodalNetw
     n = dataset.n_rows
     nothing = FeatureMatrix(dataset.ids, np.empty((n, 0), np.float32), {}, (), np.ones(n, bool), {}, {})
     sweep = Sweep(dataset, nothing, make_split(dataset, seed=0))
-    line = begin_from_heads(made, sweep, stored(dataset), settings, rows=rows, place=PLACE)
+    line = begin_from_heads(made, sweep, stored(dataset), settings, rows=rows, runtime=RUNTIME)
     assert line == f"task heads start from the linear solution of {len(rows)} training rows"
     return made.eval()
 
