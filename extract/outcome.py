@@ -152,6 +152,8 @@ def _failures(want: Want, dataset: Dataset, store: FeatureStore) -> list[Failure
 def _column(dataset: Dataset, block: str) -> str | None:
     modality, _, name = block.partition(":")
     sections: Mapping[str, Any] = dataset.spec.images if modality == "image" else dataset.spec.texts
+    if name not in sections:  # a stack that a network makes of blocks
+        return None
     parts = getattr(sections[name], "stack", None) or (name,)
     columns = [sections[part].column for part in parts]
     return None if None in columns else " + ".join(map(str, dict.fromkeys(columns)))
