@@ -38,6 +38,15 @@ SAMPLE = "tem"
 class _Commands(typer.core.TyperGroup):
     """What the user can repair becomes one line and exit code 2; anything else stays a traceback."""
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        known = self.list_commands(ctx)
+        if args[0] not in known and not args[0].startswith("-"):
+            from store import did_you_mean
+
+            hint = did_you_mean(args[0], known) or f" There is {', '.join(known)}."
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -556,7 +565,8 @@ def predict_parts(
 def parse_words(command: str, words: Sequence[str]) -> dict[str, Any]:
     """Return what a command would make of these words; what it would not take, it refuses here."""
     group: Any = typer.main.get_command(app)
-    found: dict[str, Any] = group.commands[command].make_context(command, list(words)).params
+    name = f"{Path(__file__).name} {command}"  # as its help is asked for
+    found: dict[str, Any] = group.commands[command].make_context(name, list(words)).params
     return found
 
 
