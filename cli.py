@@ -121,26 +121,11 @@ Backbones = Annotated[
 Converts = Annotated[
     Words, Option("--convert", help="How 16 bits become 8, instead of the spec's way; repeatable, to compare several.")
 ]
-Views = Annotated[
-    Words, Option("--view", help="plain, fourier, or a perturbation such as gaussian_noise:0.1; repeatable.")
-]
-Tiles = Annotated[Text, Option("--tiles", help="Cut images into rows x columns, such as 2x2.")]
-TilePx = Annotated[int | None, Option("--tile-px", help="Cut images into squares of this side instead.")]
-Pool = Annotated[Literal["mean", "max"] | None, Option("--pool", help="How tiles become one vector.")]
-Turns = Annotated[
-    Literal["none", "flips", "d4"] | None,
-    Option("--turns", help="Average over mirrored images (flips), or over quarter turns too (d4)."),
-]
 Blocks = Annotated[Words, Option("--blocks", help="Such as image+metadata; repeatable. Default: all.")]
 Heads = Annotated[Words, Option("--head", help="linear, lightgbm, fusion or prior; repeatable.")]
 Seed = Annotated[int, Option("--seed", min=0, help="Seed of a new split and of everything else random.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], Option("--device", help="Where networks run.")]
 Weights = Annotated[str, Option("--weights", help="pretrained, random, or a file or folder.")]
-Precision = Annotated[
-    Literal["float32", "bfloat16", "float16"],
-    Option("--precision", help="Of the forward pass. Lower is faster, and another feature space."),
-]
-DType = Annotated[Literal["float32", "float16"], Option("--dtype", help="What the vectors are stored in.")]
 SPACE_NAME = (
     "image:bf@texture as extract names it, image@texture or image.log@texture as store ls does, or the start of a "
     "fingerprint."
@@ -188,11 +173,16 @@ class Seen:
     """How images are seen; given by --convert, --view and the like, for a quick comparison."""
 
     converts: Converts = None
-    views: Views = None
-    tiles: Tiles = None
-    tile_px: TilePx = None
-    pool: Pool = None
-    turns: Turns = None
+    views: Annotated[
+        Words, Option("--view", help="plain, fourier, or a perturbation such as gaussian_noise:0.1; repeatable.")
+    ] = None
+    tiles: Annotated[Text, Option("--tiles", help="Cut images into rows x columns, such as 2x2.")] = None
+    tile_px: Annotated[int | None, Option("--tile-px", help="Cut images into squares of this side instead.")] = None
+    pool: Annotated[Literal["mean", "max"] | None, Option("--pool", help="How tiles become one vector.")] = None
+    turns: Annotated[
+        Literal["none", "flips", "d4"] | None,
+        Option("--turns", help="Average over mirrored images (flips), or over quarter turns too (d4)."),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -274,7 +264,7 @@ class Shown:
     """What a command prints: a document for machines, tables and lines for people; and whether rows were left out."""
 
     document: dict[str, Any]
-    sections: "Sequence[Section]" = ()
+    sections: "Sequence[Section | str]" = ()
     left_out: object = False
 
 
@@ -315,9 +305,10 @@ def _flat(body: "Callable[..., Any]") -> "Callable[..., None]":
     return called
 
 
-def say(line: str) -> None:
-    """Print a line of progress or warning on stderr."""
-    print(line, file=sys.stderr, flush=True)
+def say(*lines: str) -> None:
+    """Print lines of progress or warning on stderr."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
 
 
 def show(shown: Shown, *, as_json: bool) -> None:
@@ -344,12 +335,12 @@ def show_table(section: "Section") -> None:
     console.print(table)
 
 
-def show_report(sections: "Sequence[Section]") -> None:
+def show_report(sections: "Sequence[Section | str]") -> None:
     """Print tables with the lines under them; packages make them (`heads/report.py`), only this prints them."""
     for section in sections:
-        if section.columns:
+        if not isinstance(section, str) and section.columns:
             show_table(section)
-        for line in section.lines:
+        for line in [section] if isinstance(section, str) else section.lines:
             print(line)
 
 
@@ -395,8 +386,7 @@ def embed(
 
     built_in = ["texture"] * bool(dataset.images) + ["ngrams"] * bool(dataset.texts)
     encoders, warnings = make_encoders(backbones or built_in, dataset, options)
-    for warning in warnings:
-        say(f"warning: {warning}")
+    say(*(f"warning: {warning}" for warning in warnings))
     return embed_with(encoders, dataset, features, **how)
 
 
@@ -422,9 +412,7 @@ def say_reports(reports: "Sequence[SpaceReport]") -> None:
     """Print the closing line of each space, and what failed in it, on stderr."""
     from extract import closing_lines
 
-    for report in reports:
-        for line in closing_lines(report):
-            say(line)
+    say(*(line for report in reports for line in closing_lines(report)))
 
 
 def say_speed(n_rows: int, seconds: float, *, device: Literal["auto", "cpu", "cuda"]) -> dict[str, float]:
@@ -467,8 +455,7 @@ def sweep_rows(
         embed(dataset, features, [name], options)
     matrix = load_matrix(dataset, features, backbones=backbones, digests=folder_digests(backbones or []))
     sweep = Sweep(dataset, matrix, split, **what)
-    for line in sweep_warnings(sweep):
-        say(f"warning: {line}")
+    say(*(f"warning: {line}" for line in sweep_warnings(sweep)))
     return sweep
 
 
@@ -681,8 +668,13 @@ def extract(
     weights: Weights = "pretrained",
     seed: Seed = 0,
     device: Device = "auto",
-    precision: Precision = "float32",
-    dtype: DType = "float32",
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        Option("--precision", help="Of the forward pass. Lower is faster, and another feature space."),
+    ] = "float32",
+    dtype: Annotated[
+        Literal["float32", "float16"], Option("--dtype", help="What the vectors are stored in.")
+    ] = "float32",
     batch_size: Annotated[int | None, Option(min=1, help="Rows per forward pass.")] = None,
     retry: Annotated[bool, Option("--retry", help="Try files again that failed before.")] = False,
     shard: Annotated[
@@ -988,12 +980,11 @@ def store_repair(place: Place) -> Shown:
 @command("store gc --drop image@texture", store_app)
 def store_gc(place: Place, drop: Annotated[Words, Option(help=f"To delete: {SPACE_NAME} Repeatable.")] = None) -> Shown:
     """Delete what killed writers left behind, and spaces by name."""
-    from store import Section
 
     document = place.open_store().gc(drop=drop or [])
     n_spaces, n_files = len(document["dropped"]), len(document["files"])
     line = f"{n_spaces} spaces and {n_files} leftover files deleted, {document['bytes']} bytes freed"
-    return Shown(document, [Section(lines=[line])])
+    return Shown(document, [line])
 
 
 @command("store export image:bf@texture --out bf.npz", store_app)
@@ -1005,7 +996,7 @@ def store_export(
     to: Annotated[Text, Option(help="npz, parquet, csv or anndata. Default: as --out ends.")] = None,
 ) -> Shown:
     """Write ids, keys and vectors for other tools, rows in dataset order."""
-    from store import InputError, Section, export_block
+    from store import InputError, export_block
 
     if (wanted := name or space) is None:
         raise InputError("say which space to write, such as image:bf@texture; store ls lists them")
@@ -1014,7 +1005,7 @@ def store_export(
     document = export_block(dataset, features, wanted, to=to, out=out)
     n_lacking = len(document["left_out"])
     line = f"{out}: {document['rows']} rows of {document['name']}, {n_lacking} without a vector"
-    return Shown(document, [Section(lines=[line])], left_out=n_lacking > 0)
+    return Shown(document, [line], left_out=n_lacking > 0)
 
 
 @command("store import bf.npz", store_app)
@@ -1024,7 +1015,7 @@ def store_import(
     space: Annotated[Text, Option(help=f"For a file that does not say: {SPACE_NAME}")] = None,
 ) -> Shown:
     """Store the vectors of a file; one that contradicts what is there already is refused."""
-    from store import Section, import_vectors
+    from store import import_vectors
 
     features = place.open_store()
     done = import_vectors(features, file, space=features.find(space) if space else None)
@@ -1032,7 +1023,7 @@ def store_import(
         f"{done['rows']} vectors stored in {done['name']} ({done['fingerprint'][:12]}), {done['present']} there already"
     )
     repeated = f", {done['repeated']} repeated in the file" if done["repeated"] else ""
-    return Shown(done, [Section(lines=[line + repeated])])
+    return Shown(done, [line + repeated])
 
 
 @command("slurm extract --backbone texture --array 8 --submit", context_settings={"ignore_unknown_options": True})
@@ -1047,7 +1038,7 @@ def slurm(
     submit: Annotated[bool, Option("--submit", help="Hand the script to sbatch.")] = False,
 ) -> Shown:
     """Write, and submit, a batch script for SLURM: one command, or an array of shards, tasks or settings."""
-    from store import Section, SlurmJob, submit_script
+    from store import SlurmJob, submit_script
 
     job = SlurmJob(command, Path.cwd(), **asdict(asked))
     path = out or Path(f"slurm-{command}.sh")
@@ -1055,7 +1046,7 @@ def slurm(
     job_id = submit_script(path) if submit else None
     jobs = "1 job" if n_jobs == 1 else f"an array of {n_jobs} jobs"
     line = f"{path}: {jobs}" + (f", submitted as {job_id}" if job_id else f"; run: sbatch {path}")
-    return Shown({"script": str(path), "jobs": n_jobs, "job_id": job_id}, [Section(lines=[line])])
+    return Shown({"script": str(path), "jobs": n_jobs, "job_id": job_id}, [line])
 
 
 @command("finetune --backbone convnext_tiny --set lr=1e-5")
@@ -1081,8 +1072,7 @@ def finetune(
     what: dict[str, Any] = {"tasks": task or (), "fold": part.fold, "seed": seed}
     rows, split = open_rows(dataset, tasks=task or (), subset=part.subset, final=part.final, seed=seed)
     ready = check_run(rows, split, settings, folder=folder, final=part.final, resume=resume, device=device, **what)
-    for note in (*notes, *(f"warning: {note}" for note in ready.notes)):
-        say(note)
+    say(*notes, *(f"warning: {note}" for note in ready.notes))
     if part.subset is not None:
         features = FeatureStore(folder / "features.zarr")  # of some rows only: in the way beside the dataset
     needed = [(name, Options(weights, seed, device)) for name, weights in ready.encoders]
