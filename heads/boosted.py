@@ -21,6 +21,7 @@ MAX_ROUNDS = 400
 PATIENCE = 10
 ROUNDS_WITHOUT_INNER = 30  # where no inner fold can say when to stop
 SMALL_ROWS = 1000
+SAMPLE_ROWS = 50_000  # enough to place 255 cuts; each takes 12 bytes per column while they are placed
 LARGE_CELLS = 20_000_000  # above this many numbers one model uses all cores; below, cores work on different models
 
 
@@ -180,6 +181,7 @@ def _bin(X: NDArray[np.float32], rows: NDArray[np.int64], n_threads: int) -> Any
         "max_bin": int(np.clip(len(rows) // 13, 15, 255)),
         "min_data_in_bin": 1,
         "feature_pre_filter": False,  # each model has a number of rows, and so a smallest leaf, of its own
+        "bin_construct_sample_cnt": SAMPLE_ROWS,
         "enable_bundle": False,  # embeddings are dense: the search for columns to bundle is the longest part of binning
         "num_threads": n_threads,
         "verbosity": -1,

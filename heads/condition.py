@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from heads.bundle import Model
+from heads.entry import SCORES
 from heads.leaderboard import Entry
 from heads.plan import Plan, make_plan
 from heads.registry import PRIOR
@@ -12,7 +13,6 @@ from heads.sweep import Run, Sweep
 from store import Rows, Task
 
 CLASSES = ("no", "yes")
-SCORES = ("metrics", "baseline", "headline", "beats_baseline", "verdict", "calibration", "split", "n_rows", "n_groups")
 
 Pairs = Sequence[tuple[Rows, Rows]]
 

@@ -14,6 +14,20 @@ from heads.plan import Plan
 
 BOOTSTRAP_SEED = 0  # one resampling for all entries of a task, so that they can be compared pair by pair
 ENTRY_VERSION = 3  # raised when entries measure more or otherwise, so that earlier results are not reused
+SCORES = (
+    "metrics",
+    "baseline",
+    "headline",
+    "beats_baseline",
+    "verdict",
+    "calibration",
+    "conformal",
+    "split",
+    "n_rows",
+    "n_groups",
+    "n_folds",
+)
+"""What a bundle keeps of an entry."""
 FEW_GROUPS = 10  # below, percentile intervals are too narrow
 PACKAGES = ("embedonce", "numpy", "scipy", "lightgbm")
 

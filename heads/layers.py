@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from heads.bundle import Bundle, Model
 from heads.calibration import CalibratedHead, Calibration, fit_calibration
 from heads.condition import CLASSES, condition_task
+from heads.entry import SCORES
 from heads.head import Standardiser
 from heads.linear import LinearHead
 from heads.matrix import FeatureMatrix
 from heads.ood import make_reference
 from heads.plan import Plan, make_plan
-from heads.refit import SCORES, check_columns
+from heads.refit import check_columns
 from heads.registry import HEADS, PRIOR
 from store import Dataset, DatasetSpec, FeatureSpace, Rows, Task
 

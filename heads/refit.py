@@ -11,27 +11,13 @@ from heads.bundle_folder import write_bundle
 from heads.calibration import CalibratedHead
 from heads.columns import describe_columns
 from heads.condition import fit_conditions
-from heads.entry import versions
+from heads.entry import SCORES, versions
 from heads.leaderboard import Entry, best
 from heads.matrix import METADATA
 from heads.ood import Reference, make_reference
 from heads.plan import Plan
 from heads.sweep import Sweep
 from store import Dataset, DatasetSpec, InputError
-
-SCORES = (
-    "metrics",
-    "baseline",
-    "headline",
-    "beats_baseline",
-    "verdict",
-    "calibration",
-    "conformal",
-    "split",
-    "n_rows",
-    "n_groups",
-    "n_folds",
-)
 
 
 def fit_bundle(sweep: Sweep, entries: Iterable[Entry], folder: Path) -> Bundle:

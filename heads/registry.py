@@ -40,7 +40,6 @@ class Family:
     """A kind of head.
 
     Attributes:
-        about: One line for people.
         version: Raised when the same command would give other numbers, so that earlier results are not reused.
         fit: Solves jobs.
         restore: Rebuilds a head from its state.
@@ -49,7 +48,6 @@ class Family:
         fit_parts: Solves jobs block by block, for a family that fuses two blocks or more; None for all others.
     """
 
-    about: str
     version: int
     fit: Fit
     restore: Callable[[Mapping[str, Any], Arrays], Head]
@@ -139,30 +137,13 @@ def _inner_fusion(X: NDArray[np.float32], jobs: Sequence[Job], heads: Sequence[A
 PRIOR = "prior"
 
 HEADS: Mapping[str, Family] = {
-    PRIOR: Family("class frequencies, or the median; sees no features", 1, _fit_prior, _restore_prior, _inner_prior),
-    "linear": Family(
-        "logistic or ridge regression, strength chosen on inner folds",
-        2,
-        _fit_linear,
-        _restore_linear,
-        _inner_linear,
-        "strength",
-    ),
-    "lightgbm": Family(
-        "gradient-boosted trees, stopped early on inner folds",
-        3,
-        _fit_boosted,
-        _restore_boosted,
-        _inner_boosted,
-        "rounds",
-    ),
-    "fusion": Family(
-        "a linear head per block and one on their predictions (late fusion, two blocks or more)",
-        1,
-        _fit_fusion,
-        _restore_fusion,
-        _inner_fusion,
-        fit_parts=_fit_fusion,
-    ),
+    # class frequencies, or the median; sees no features
+    PRIOR: Family(1, _fit_prior, _restore_prior, _inner_prior),
+    # logistic or ridge regression, strength chosen on inner folds
+    "linear": Family(2, _fit_linear, _restore_linear, _inner_linear, "strength"),
+    # gradient-boosted trees, stopped early on inner folds
+    "lightgbm": Family(4, _fit_boosted, _restore_boosted, _inner_boosted, "rounds"),
+    # a linear head per block and one on their predictions (late fusion, two blocks or more)
+    "fusion": Family(1, _fit_fusion, _restore_fusion, _inner_fusion, fit_parts=_fit_fusion),
 }
 """Heads import their libraries when they are used, so that reading this dict is quick."""
