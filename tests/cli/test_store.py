@@ -144,3 +144,31 @@ def test_a_mistyped_store_is_not_called_sound(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, ["store", command, "--data", str(tmp_path / "nowhere")])
         assert result.exit_code == 2
         assert "nowhere: there is no such file or folder; give --data a dataset.toml, or --store" in result.stderr
+
+
+def test_the_keys_of_extract_and_store_are_written_down(make_dataset: Make, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "json.md").read_text()
+    spec, out = make_dataset(), tmp_path / "x.npz"
+    cut_in_half(spec.parent / "images" / "s_400X_05.tif")
+    found = {"extract": run_json("extract", "--data", spec, code=3)}
+    (next((spec.parent / "features.zarr").glob("*/vectors/c.0.0"))).unlink()
+    for command, words, code in (
+        ("store verify", [], 3),
+        ("store repair", [], 3),
+        ("store ls", [], 0),
+        ("store info", ["image@texture"], 0),
+        ("store gc", [], 0),
+    ):
+        found[command] = run_json(*command.split(), *words, "--data", spec, code=code)
+    run("extract", "--data", spec, code=3)
+    found["store export"] = run_json("store", "export", "image@texture", "--out", out, "--data", spec, code=3)
+    found["store import"] = run_json("store", "import", out, "--data", spec)
+    for command, document in found.items():
+        told = "".join(line for line in page.splitlines() if line.startswith(f"| `{command}` |"))
+        if command in ("store info", "store repair"):  # "as" another one
+            told += "".join(line for line in page.splitlines() if line.startswith(("| `store ls`", "| `store verify`")))
+        lists = [value for value in document.values() if isinstance(value, list)]
+        rows = [row for value in lists for row in value if isinstance(row, dict)]
+        failures = [row for value in rows for row in value.get("failures", [])]
+        for key in {key for row in (document, *rows, *failures) for key in row}:
+            assert f"`{key}`" in told, (command, key)
