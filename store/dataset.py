@@ -21,8 +21,13 @@ from store.view import PART_FIELDS, VIEW_FIELDS
 class ImageRef(NamedTuple):
     """A file, and the page (counted from 0) for a multi-page one."""
 
-    path: Path
+    file: str  # of many rows a text takes a fraction of the memory of a Path
     page: int | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return Path(self.file)
 
 
 Hashes = Mapping[ImageRef, str | None]

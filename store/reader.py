@@ -220,7 +220,7 @@ class _Reader:
         path = os.path.normpath(os.path.join(base, text))  # noqa: PTH118 - of 200,000 rows, in a third of the time
         if not path.startswith(self.inside):
             raise InputError(f"{text!r} leaves the root {self.root}; keep images inside it, or set root higher")
-        return ImageRef(Path(path), page)
+        return ImageRef(path, page)
 
     def text_block(self, name: str, spec: TextSpec) -> TextBlock:
         if spec.column is not None:

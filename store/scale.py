@@ -76,7 +76,9 @@ def read_scales(refs: Sequence[ImageRef | None], tag: Tag) -> NDArray[np.float64
         InputError: No image states it.
     """
     distinct = list({ref for ref in refs if ref is not None})
-    read = in_threads(lambda ref: getattr(read_scale(*ref), tag), distinct)  # hides the latency of a network drive
+    read = in_threads(
+        lambda ref: getattr(read_scale(ref.path, ref.page), tag), distinct
+    )  # hides the latency of a network drive
     found = dict(zip(distinct, read, strict=True))
     values = [None if ref is None else found[ref] for ref in refs]
     if all(value is None for value in values):

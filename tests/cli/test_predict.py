@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,15 @@ def test_a_stopped_prediction_leaves_the_earlier_file(make_dataset: Make, monkey
     monkeypatch.setattr("extract.extract_features", stopped)
     run(*words, code=130)
     assert (spec.parent / "out.csv").read_text() == before and not list(spec.parent.glob(".out*"))
+
+
+@pytest.mark.slow
+def test_the_number_of_files_to_predict_costs_no_memory_but_for_their_names() -> None:
+    bench = Path(__file__).parents[1] / "benchmarks" / "bench_memory.py"
+    words = [sys.executable, str(bench), "--predict", "--rows", "4500", "12500"]
+    lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    few, many = map(json.loads, lines)
+    assert many["predicted_mb"] < few["predicted_mb"] + 24, "8,000 rows of vectors and predictions alone are 32 MB"
 
 
 def test_a_bad_cell_costs_the_prediction_of_its_row_alone(make_dataset: Make, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ def test_only_blocks_with_more_than_8_bits_are_deep(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "8.png"), flat)
     cv2.imwrite(str(tmp_path / "16.png"), flat.astype(np.uint16) * 50)
     (tmp_path / "torn.png").write_bytes(b"\x89PNG")
-    refs = {name: ImageRef(tmp_path / f"{name}.png") for name in ("8", "16", "torn", "absent")}
+    refs = {name: ImageRef(str(tmp_path / f"{name}.png")) for name in ("8", "16", "torn", "absent")}
     shallow = ImageBlock("shallow", (refs["8"], None, refs["torn"], refs["absent"]), "log")
     mixed = ImageBlock("mixed", (refs["8"], refs["16"]), "log")
     blocks = [

@@ -251,7 +251,7 @@ def test_stack_and_its_parts_come_from_one_decode(tmp_path: Path, reads: Counter
 
 
 def test_images_that_share_files_are_read_together() -> None:
-    a, b, c = (ImageRef(Path(name)) for name in "abc")
+    a, b, c = (ImageRef(name) for name in "abc")
     items = {"A": (a,), "B": (b,), "C": (c,), "AB": (a, b), "BA": (b, a), "BC": (b, c)}
     units = pipeline._sharing(items)
     assert sorted(map(sorted, units)) == [["A", "AB", "B", "BA"], ["BC", "C"]]

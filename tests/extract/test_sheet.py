@@ -17,7 +17,7 @@ RED = np.full((40, 80, 3), (255, 0, 0), np.uint8)
 
 def saved(folder: Path, name: str, pixels: np.ndarray) -> ImageRef:
     Image.fromarray(pixels).save(folder / name)
-    return ImageRef(folder / name)
+    return ImageRef(str(folder / name))
 
 
 def test_a_row_is_shown_converted_and_cropped(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_sheet_has_a_place_and_a_caption_for_each(tmp_path: Path) -> None:
 
 def test_rows_are_drawn_in_the_order_of_their_captions_and_unreadable_ones_passed_over(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_text("no image")
-    refs = (saved(tmp_path, "a.png", RED), ImageRef(tmp_path / "broken.png"), None, saved(tmp_path, "b.png", GREY))
+    refs = (saved(tmp_path, "a.png", RED), ImageRef(str(tmp_path / "broken.png")), None, saved(tmp_path, "b.png", GREY))
     spectrum = ImageBlock("fourier", refs, None, view="fourier")
     data = dataset(classes([0, 1, 0, 1]), n=4, images={"fourier": spectrum, "bf": ImageBlock("bf", refs, "none")})
     captions = {f"r{i:03d}": "x" for i in (3, 1, 2, 0)}

@@ -13,7 +13,7 @@ def a_dataset(folder, n=6, *, metadata=None, no_file=()):
     for i in range(n):
         path = folder / f"{i}.bin"
         path.write_bytes(f"pixels {i}".encode())
-        refs.append(None if i in no_file else ImageRef(path))
+        refs.append(None if i in no_file else ImageRef(str(path)))
     texts = TextBlock("note", tuple(f"text {i % 2}" for i in range(n)))
     return dataset(
         classes(np.arange(n) % 2),

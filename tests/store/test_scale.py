@@ -205,7 +205,7 @@ def test_micrometres_and_angstroms_have_many_spellings() -> None:
 
 def test_no_image_with_a_scale_is_an_error_that_says_what_was_looked_for(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "plain.tif", PIXELS, resolution=(300, 300), resolutionunit="INCH")
-    refs = [ImageRef(tmp_path / "plain.tif"), None]
+    refs = [ImageRef(str(tmp_path / "plain.tif")), None]
     with pytest.raises(InputError, match=r"none of 1 images states its nm_per_px, plain\.tif for one") as caught:
         read_scales(refs, "nm_per_px")
     assert all(name in str(caught.value) for name in [*SOURCES, "Hitachi", "column or pattern"])
