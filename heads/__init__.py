@@ -1,7 +1,6 @@
 """Heads on stored vectors: sweeps, scores beside baselines, and bundles that predict."""
 
 from heads.audit import audit_labels, audit_leaks, merge_duplicates
-from heads.bulk import target_scale
 from heads.bundle import Bundle
 from heads.bundle_folder import bundle_kind, describe_bundle, load_bundle, read_document, rebuild_bundle, write_document
 from heads.calibration import Calibration
@@ -39,6 +38,7 @@ from heads.report import (
     standings_report,
     transfer_report,
 )
+from heads.ridge import target_scale
 from heads.robustness import check_plain, disturbed, robustness
 from heads.runs import (
     bundle_folder,

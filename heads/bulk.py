@@ -19,7 +19,7 @@ from heads.curvature import Problems
 from heads.design import Design, make_design, rank, share_designs
 from heads.head import Float, Index, Job, Standardiser, row_chunks, standardise, standardise_folds
 from heads.logistic import solve_logistic
-from heads.ridge import solve_ridge
+from heads.ridge import solve_ridge, target_scale
 from store import usable_cores
 
 WINDOW_CELLS = 2**26  # numbers of the designs held at once
@@ -104,9 +104,9 @@ def solve_all(
     places: dict[tuple[bytes, bytes, bool], list[int]] = {}
     for i, (fit, large) in enumerate(zip(fits, _are_large(X, fits), strict=True)):
         places.setdefault((*fit.key, large), []).append(i)
-    firsts, is_large = [fits[same[0]] for same in places.values()], [large for *_, large in places]
+    same, is_large = list(places.values()), [large for *_, large in places]
+    firsts = [fits[own[0]] for own in same]
     standards = standardise_folds(X, [fit.fold for fit in firsts]) if firsts else []
-    same = list(places.values())
     done: dict[int, A] = {}
 
     def designs(group: Sequence[int]) -> list[Design]:
@@ -282,13 +282,6 @@ def _ridge(fit: Fit, design: Design) -> Solved:
     V = solve_ridge(design, Y, alphas) * scale[:, None]
     V = np.concatenate([V, np.broadcast_to(centre[:, None], (*V.shape[:2], 1))], axis=2)
     return Solved(fit, design, V, np.ones(len(V), bool))
-
-
-def target_scale(y: Float, weight: Float) -> tuple[Float, Float]:
-    """Mean and standard deviation of each output, ``(t,)``; 1 where it does not vary."""
-    centre = np.average(y, axis=0, weights=weight)
-    scale = np.sqrt(np.average((y - centre) ** 2, axis=0, weights=weight))
-    return centre, np.where(scale > 1e-12 * np.abs(centre), scale, 1.0)
 
 
 def _constant(fit: Fit, design: Design) -> Solved:

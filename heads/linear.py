@@ -12,9 +12,10 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.bulk import Fit, Solved, solve_all, target_scale
+from heads.bulk import Fit, Solved, solve_all
 from heads.head import Float, Index, Job, Standardiser, row_chunks
 from heads.held_out import HeldOut, refit_inner
+from heads.ridge import target_scale
 
 STRENGTHS = np.logspace(-4, 4, 9)
 DEFAULT_STRENGTH = 1.0  # where no inner fold can choose

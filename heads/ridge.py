@@ -24,3 +24,10 @@ def solve_ridge(design: Design, Y: Float, alphas: Float) -> Float:
     values, vectors = np.linalg.eigh(T.T @ (design.weight[:, None] * T))
     turned = (vectors.T @ pulled).T / (np.maximum(values, 0) + alphas[:, None])[:, None]
     return np.asarray(turned @ vectors.T)
+
+
+def target_scale(y: Float, weight: Float) -> tuple[Float, Float]:
+    """Mean and standard deviation of each output, ``(t,)``; 1 where it does not vary."""
+    centre = np.average(y, axis=0, weights=weight)
+    scale = np.sqrt(np.average((y - centre) ** 2, axis=0, weights=weight))
+    return centre, np.where(scale > 1e-12 * np.abs(centre), scale, 1.0)
