@@ -676,6 +676,9 @@ def extract(
         Literal["float32", "float16"], Option("--dtype", help="What the vectors are stored in.")
     ] = "float32",
     batch_size: Annotated[int | None, Option(min=1, help="Rows per forward pass.")] = None,
+    is_compiled: Annotated[
+        bool, Option("--compile", help="Let torch compile the network: for long runs on a GPU.")
+    ] = False,
     retry: Annotated[bool, Option("--retry", help="Try files again that failed before.")] = False,
     shard: Annotated[
         Text,
@@ -692,7 +695,8 @@ def extract(
     part = Shard.parse(shard) if shard else None
     dataset, features = place.open(**asdict(seen))
     is_sample = dataset.spec.sample is not None
-    options = Options(weights, seed, device, precision=precision, dtype=dtype, fallback_random=is_sample)
+    how: dict[str, Any] = {"precision": precision, "dtype": dtype, "is_compiled": is_compiled}
+    options = Options(weights, seed, device, fallback_random=is_sample, **how)
     reports = embed(dataset, features, backbone, options, batch_size=batch_size, retry=retry, shard=part)
     return Shown(
         {"spaces": [asdict(report) for report in reports]},

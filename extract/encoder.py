@@ -59,6 +59,7 @@ class Options:
         precision: Of the forward pass; part of the space.
         dtype: ``"float32"`` or ``"float16"``: what the vectors are stored in; part of the space.
         engine: ``"auto"`` unless a test or a benchmark wants a certain one.
+        is_compiled: Whether torch compiles networks that it runs.
         fallback_random: Go on with random weights where pretrained ones are out of reach (for a built-in sample).
     """
 
@@ -68,6 +69,7 @@ class Options:
     precision: Precision = "float32"
     dtype: Literal["float32", "float16"] = "float32"
     engine: Choice = "auto"
+    is_compiled: bool = False
     fallback_random: bool = False
 
 
@@ -140,11 +142,12 @@ def make_encoders(
 
 
 def _useless(options: Options, names: Sequence[str]) -> list[str]:
-    """Say of weights that none of the encoders takes them."""
-    if options.weights == "pretrained" or not set(names) <= set(ENCODERS):
+    """Say of what only networks take that none of the encoders is one."""
+    given = [f"--weights {options.weights}"] * (options.weights != "pretrained") + ["--compile"] * options.is_compiled
+    if not set(names) <= set(ENCODERS):
         return []
     has = f"{names[0]} has" if len(names) == 1 else f"{' and '.join(names)} have"
-    return [f"--weights {options.weights} changes nothing: {has} no weights. Name a network with --backbone"]
+    return [f"{option} changes nothing: {has} no weights. Name a network with --backbone" for option in given]
 
 
 def folder_digests(names: Iterable[str]) -> dict[str, str]:
@@ -370,6 +373,6 @@ class _Loaded:
         from extract import backbone, language
 
         make: Any = backbone.ImageEncoder if self._modality == "image" else language.TextEncoder
-        runtime = Runtime(self._options.device, self._options.engine)
+        runtime = Runtime(self._options.device, self._options.engine, self._options.is_compiled)
         made: Encoder = make(self._seeing(len(space.stack)), space, provenance=self._provenance, runtime=runtime)
         return _pooled(made)

@@ -21,10 +21,17 @@ SMALL_JOB = 256  # items; converting and compiling takes 1 to 4 s and saves 3 to
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a network runs: `device` ``"auto"`` takes CUDA where there is one; `engine` is for tests and benchmarks."""
+    """Where a network runs, and how.
+
+    Attributes:
+        device: ``"auto"`` takes CUDA where there is one.
+        engine: For tests and benchmarks.
+        is_compiled: Whether the torch engine compiles the network: minutes at first, for long runs on a GPU.
+    """
 
     device: Device = "auto"
     engine: Choice = "auto"
+    is_compiled: bool = False
 
 
 ANY_RUNTIME = Runtime()
@@ -54,7 +61,7 @@ class Runner:
         key: What the converted model depends on; names it in the cache.
         runtime: Which device, and which engine if not OpenVINO on the CPU where that pays, and torch elsewhere.
         expected: How many items will come; None for unknown, taken as many.
-        note: Why OpenVINO was not used although it was asked for, or "".
+        note: Why OpenVINO, or a compiled network, was not used although it was asked for, or "".
     """
 
     module: "torch.nn.Module"
@@ -94,10 +101,15 @@ class Runner:
         folder = cache_folder() / hashlib.sha256(self.key.encode()).hexdigest()[:32]
         if device == "cpu" and self._wants_openvino(folder):
             try:
-                return self._openvino(folder)
+                made = self._openvino(folder)
+                self.note = "--compile is for torch, and OpenVINO runs this" if self.runtime.is_compiled else ""
+                return made
             except Exception as error:  # noqa: BLE001 - a tracer raises whatever the model's code makes it raise
                 self.note = f"OpenVINO does not take this model, so torch runs it: {first_line(error)}"
-        return TorchEngine(self.module, self.example, device=device, precision=self.precision)
+        engine = TorchEngine(self.module, self.example, device=device, precision=self.precision)
+        if self.runtime.is_compiled:
+            self.note = "; ".join(filter(None, [self.note, engine.compile(self.example)]))
+        return engine
 
     def _wants_openvino(self, folder: Path) -> bool:
         if self.runtime.engine != "auto":

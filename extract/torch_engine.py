@@ -2,7 +2,7 @@
 
 import copy
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.engine import MAX_RELATIVE_ERROR, Precision, Vectors, relative_error
+from store import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ class TorchEngine:
             keep_freed_memory()
             module = fold_batch_norm(module, example)
         module = module.to(device)
-        self._module = module.to(memory_format=torch.channels_last)
+        self._module: Callable[..., torch.Tensor] = module.to(memory_format=torch.channels_last)
         self._own = local()
 
     def __call__(self, *arrays: NDArray[Any]) -> Vectors:
@@ -45,8 +46,7 @@ class TorchEngine:
         """
         import torch
 
-        dtype = getattr(torch, self._precision)
-        lower = torch.autocast(self.device, dtype=dtype, enabled=self._precision != "float32")
+        lower = torch.autocast(self.device, dtype=_dtype(self._precision), enabled=self._precision != "float32")
         exact = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=self._precision != "float32")
         try:
             with torch.inference_mode(), self._stream():
@@ -57,6 +57,23 @@ class TorchEngine:
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise MemoryError(str(error)) from None
+
+    def compile(self, example: Sequence[NDArray[Any]]) -> str:
+        """Let torch compile the network, if that gives the same vectors; return why it stays as it is, or ""."""
+        import torch
+
+        plain, want = self._module, self(*example)
+        limit = MAX_RELATIVE_ERROR if self._precision == "float32" else 8 * torch.finfo(_dtype(self._precision)).eps
+        try:
+            self._module = torch.compile(plain)
+            error = relative_error(self(*example), want)
+            if error <= limit:
+                return ""
+            reason = f"its vectors differ by {error:.1e}, more than {limit:.1g}"
+        except Exception as failure:  # noqa: BLE001 - a compiler raises whatever it meets; none may be installed
+            reason = first_line(failure)
+        self._module = plain
+        return f"torch cannot compile this model, so it runs as it is: {reason}"
 
     def _move(self, tensor: "torch.Tensor") -> "torch.Tensor":
         return tensor if self.device == "cpu" else tensor.pin_memory().to(self.device, non_blocking=True)
@@ -70,6 +87,13 @@ class TorchEngine:
         if not hasattr(self._own, "stream"):
             self._own.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         return torch.cuda.stream(self._own.stream)
+
+
+def _dtype(precision: Precision) -> "torch.dtype":
+    import torch
+
+    found: torch.dtype = getattr(torch, precision)
+    return found
 
 
 def keep_freed_memory() -> None:

@@ -147,4 +147,6 @@ def test_weights_that_no_encoder_takes_are_named(names: list[str], said: str) ->
     _, warnings = make_encoders(names, dataset, Options(weights="random"))
     assert warnings == [f"--weights random changes nothing: {said} no weights. Name a network with --backbone"]
     assert make_encoders(names, dataset, Options())[1] == []
+    [compiling] = make_encoders(names, dataset, Options(is_compiled=True))[1]
+    assert compiling.startswith(f"--compile changes nothing: {said} no weights")
     assert make_encoders([*names, "test_resnet"], dataset, RANDOM)[1] == []

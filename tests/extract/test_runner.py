@@ -1,13 +1,17 @@
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from extract import openvino_engine
+from extract.backbone import with_normalisation
+from extract.engine import relative_error
 from extract.openvino_engine import OpenVinoEngine, cache_folder
 from extract.runner import SMALL_JOB, Choice, Runner, Runtime
-from tests.extract.networks import images, network
+from tests.extract.networks import NORMALISE, images, network
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +89,48 @@ def test_no_engine_is_made_before_the_first_batch() -> None:
     assert made.describe() == ("cpu", "none")
     made(images(1))
     assert made.describe() == ("cpu", "openvino")
+
+
+def compiled(engine: Choice, module: torch.nn.Module | None = None) -> Runner:
+    return Runner(module or network(), (images(2),), "key", Runtime("cpu", engine, is_compiled=True))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler, and there is no c++ here")
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own
+def test_compiled_network_gives_the_same_vectors() -> None:
+    layers = [torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1)]
+    module = with_normalisation(torch.nn.Sequential(*layers, torch.nn.Flatten()).eval(), NORMALISE)
+    made, plain, pictures = (
+        compiled("torch", module),
+        Runner(module, (images(2),), "", Runtime("cpu", "torch")),
+        images(5),
+    )
+    assert relative_error(made(pictures), plain(pictures)) < 1e-4
+    assert made.note == ""
+    assert type(made.engine._module).__name__ == "OptimizedModule"  # type: ignore[attr-defined]
+
+
+def test_network_that_cannot_be_compiled_runs_as_it_is_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("Failed to find C compiler.\nmore lines")
+
+    want = runner(engine="torch")(images(3))
+    monkeypatch.setattr(torch, "compile", refuse)
+    made = compiled("torch")
+    assert np.array_equal(made(images(3)), want)
+    assert made.note == "torch cannot compile this model, so it runs as it is: Failed to find C compiler."
+
+
+def test_compiled_network_with_other_vectors_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda module: lambda *inputs: module(*inputs) * 1.01)
+    made = compiled("torch")
+    assert np.array_equal(made(images(3)), runner(engine="torch")(images(3)))
+    assert made.note.endswith("its vectors differ by 1.0e-02, more than 0.0001")
+
+
+def test_where_openvino_runs_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda _: pytest.fail("compiled"))
+    made = compiled("auto")
+    made(images(2))
+    assert (made.engine.name, made.note) == ("openvino", "--compile is for torch, and OpenVINO runs this")
