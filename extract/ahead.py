@@ -1,4 +1,9 @@
-"""Calls that worker threads run ahead of whoever needs their results."""
+"""Calls that worker threads run ahead of whoever needs their results.
+
+Threads, not processes: decoding, conversion and resizing release Python's lock. Two threads decoded JPEG files of 512 x
+384 at 0.86 to 1.23 times the speed of two processes (median 1.05, six runs), 16-bit TIFF files of 1024 x 1024 at 0.83
+to 1.34 times (median 1.0, four runs), side by side on two cores that others used too; and nothing has to be sent over.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
