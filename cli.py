@@ -984,8 +984,9 @@ def store_repair(place: Place) -> Shown:
 @command("store gc --drop image@texture", store_app)
 def store_gc(place: Place, drop: Annotated[Words, Option(help=f"To delete: {SPACE_NAME} Repeatable.")] = None) -> Shown:
     """Delete what killed writers left behind, and spaces by name."""
-
-    document = place.open_store().gc(drop=drop or [])
+    features = place.open_store()
+    say_lost(features)
+    document = features.gc(drop=drop or [])
     n_spaces, n_files = len(document["dropped"]), len(document["files"])
     line = f"{n_spaces} spaces and {n_files} leftover files deleted, {document['bytes']} bytes freed"
     return Shown(document, [line])

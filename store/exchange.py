@@ -59,9 +59,10 @@ def export_vectors(
         EXPORTS[to](partial, space, [row for row, _ in kept], kept_keys, store.read(space, kept_keys))
         partial.replace(out)
     except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror or error}. Choose another --out") from error
+    finally:  # interrupted, too
         with suppress(OSError):
             partial.unlink()
-        raise InputError(f"cannot write {out}: {error.strerror or error}. Choose another --out") from error
     return {"out": str(out), "rows": len(kept), "left_out": left_out}
 
 

@@ -125,8 +125,10 @@ def test_a_store_whose_only_space_is_lost_is_not_called_empty(make_dataset: Make
     lost = run_json("extract", "--data", spec)["spaces"][0]["fingerprint"][:16]
     (spec.parent / "features.zarr" / lost / "zarr.json").unlink()
     assert "holds no sound feature space; run store repair" in run("store", "ls", "--data", spec, code=2).stderr
-    words = ["store", "export", "image@texture", "--data", spec, "--out", tmp_path / "x.npz"]
-    assert f"the space {lost} has no sound description" in run(*words, code=2).stderr
+    export = ["store", "export", "image@texture", "--data", spec, "--out", tmp_path / "x.npz"]
+    gc = ["store", "gc", "--drop", "image@texture", "--data", spec]
+    for words in (export, gc):
+        assert f"the space {lost} has no sound description" in run(*words, code=2).stderr
 
 
 def test_a_mistyped_store_is_not_called_sound(tmp_path: Path) -> None:

@@ -249,6 +249,19 @@ def test_bad_targets_are_refused_in_one_line(store: FeatureStore, tmp_path: Path
         export(store, "npz", tmp_path / "no" / "x.npz")
 
 
+def test_an_interrupted_export_leaves_nothing_behind(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(file: Path, *_: object) -> None:
+        file.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(EXPORTS, "npz", stop)
+    with pytest.raises(KeyboardInterrupt):
+        export(store, "npz", tmp_path / "x.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["features.zarr"]
+
+
 def test_the_ending_says_what_is_written(store: FeatureStore, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"x\.csv ends as csv and --to says parquet: give one of them, or an --out"):
         export(store, "parquet", tmp_path / "x.csv")
