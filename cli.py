@@ -384,10 +384,16 @@ def embed(
     """Extract with the named encoders, or the built-in ones; warnings go to stderr."""
     from extract import make_encoders
 
-    built_in = ["texture"] * bool(dataset.images) + ["ngrams"] * bool(dataset.texts)
-    encoders, warnings = make_encoders(backbones or built_in, dataset, options)
+    encoders, warnings = make_encoders(backbones or list(dict.fromkeys(built_in(dataset).values())), dataset, options)
     say(*(f"warning: {warning}" for warning in warnings))
     return embed_with(encoders, dataset, features, **how)
+
+
+def built_in(dataset: "Dataset") -> dict[str, str]:
+    """Return the built-in encoder of each block, which needs no weights."""
+    from store import block_names
+
+    return {name: "texture" if name.startswith("image:") else "ngrams" for name in block_names(dataset)}
 
 
 def embed_with(
@@ -445,10 +451,11 @@ def sweep_rows(
 ) -> "Sweep":
     """Read the vectors of these rows, embedding first by what encoders are `needed`; say what is odd about them."""
     from extract import Options, folder_digests
-    from heads import Sweep, load_matrix, sweep_warnings
+    from heads import Sweep, check_combinations, load_matrix, sweep_warnings
 
     say_lost(features)
     if not features.spaces() and (dataset.images or dataset.texts):
+        check_combinations(dataset, built_in(dataset), what.get("blocks", ()))  # a mistyped one costs no embedding
         say("nothing is embedded yet: using the built-in encoders")
         embed(dataset, features, None, Options())
     for name, options in needed:

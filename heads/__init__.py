@@ -42,6 +42,7 @@ from heads.ridge import target_scale
 from heads.robustness import check_plain, disturbed, robustness
 from heads.runs import (
     bundle_folder,
+    check_combinations,
     evaluate,
     open_results,
     open_rows,
@@ -91,6 +92,7 @@ __all__ = [
     "bundle_kind",
     "bundle_of_layers",
     "calibration_of",
+    "check_combinations",
     "check_names",
     "check_plain",
     "chosen_conversions",

@@ -2,15 +2,17 @@
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from heads.bundle_folder import bundle_kind, bundle_tasks
 from heads.chart import draw_scores
+from heads.combination import combinations
 from heads.comparison import compare_blocks
 from heads.gap import group_gap
 from heads.leaderboard import Entry, Leaderboard
+from heads.matrix import METADATA
 from heads.predictions import Predictions
 from heads.refit import fit_bundle
 from heads.registry import HEADS
@@ -104,6 +106,21 @@ def open_rows(
     if subset is not None:
         dataset = dataset.take(draw_subset(dataset, split, subset, held_out=final, seed=seed).tolist())
     return dataset, split
+
+
+def check_combinations(dataset: Dataset, encoders: Mapping[str, str], wanted: Sequence[str]) -> None:
+    """Raise for wanted combinations that a sweep will not have, before anything is embedded.
+
+    Args:
+        dataset: Whose blocks.
+        encoders: What each image and text block will be embedded by.
+        wanted: As `Sweep` takes its blocks.
+
+    Raises:
+        InputError: As `combinations`.
+    """
+    names = [f"{block}@{encoder}" for block, encoder in encoders.items()]
+    combinations([*names, *[METADATA] * bool(dataset.metadata)], wanted=wanted)
 
 
 def sweep_warnings(sweep: Sweep) -> list[str]:

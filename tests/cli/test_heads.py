@@ -218,3 +218,12 @@ def test_report_shows_where_the_best_results_err(make_dataset: Make, tmp_path: P
     assert "kind, 24 rows of cv: metadata, linear" in words and "weighted mean" in words
     assert (tmp_path / "here" / "kind-cv-confusion.png").exists()
     assert "no stored result is as asked for" in run("report", "--data", spec, "--head", "lightgbm", code=2).stderr
+
+
+def test_mistyped_blocks_cost_no_embedding(make_dataset: Make) -> None:
+    spec = make_dataset()
+    result = run("heads", "--data", spec, "--blocks", "imagee", code=2)
+    assert "'imagee' fits no block" in result.stderr and "Did you mean 'image'?" in result.stderr
+    assert "embedded" not in result.stderr and not (spec.parent / "features.zarr").exists()
+    for words in ("image@texture+metadata", "texture", "metadata"):
+        assert run_json("heads", "--data", spec, "--blocks", words, "--head", "linear")["entries"]
