@@ -195,6 +195,11 @@ class Tried:
     heads: Heads = None
     seed: Seed = 0
 
+    @property
+    def linear(self) -> dict[str, Any]:
+        """What `make_sweep` takes, with the linear head alone where none is named."""
+        return asdict(self) | {"heads": self.heads or ["linear"]}
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -774,7 +779,7 @@ def audit(
     from heads import audit_labels, audit_leaks, audit_report, folded, merge_duplicates, open_runs
 
     dataset, features = place.open()
-    what = asdict(Tried(task, backbone, blocks, ["linear"], seed))
+    what = Tried(task, backbone, blocks, seed=seed).linear
     sweep = make_sweep(dataset, features, **what)
     document = audit_leaks(sweep.dataset, sweep.matrix, sweep.split)
     if merge:
@@ -801,7 +806,7 @@ def curve(
     from heads import curve_report, learning_curves
 
     dataset, features = place.open()
-    sweep = make_sweep(dataset, features, **asdict(tried) | {"heads": tried.heads or ["linear"]})
+    sweep = make_sweep(dataset, features, **tried.linear)
     more = None if unlabelled is None else embed_more(sweep, features, unlabelled, Options(weights, device=device))
     curves = learning_curves(sweep, fit(sweep), more=more)
     return Shown({"curves": curves}, curve_report(curves), left_out=more is not None and not more.complete.all())
@@ -820,7 +825,7 @@ def transfer(
     from heads import held_out_groups, held_out_values, open_runs, transfer_report
     from heads import transfer as score_transfer
 
-    sweep = make_sweep(*place.open(), **asdict(tried) | {"heads": tried.heads or ["linear"]})
+    sweep = make_sweep(*place.open(), **tried.linear)
     held = held_out_values(sweep.dataset, hold_out or [])
     if leave_one_group_out or not held:
         held |= held_out_groups(sweep.dataset)
@@ -844,7 +849,7 @@ def robustness(
 
     views = perturbation_views(view or [])
     dataset, features = place.open()
-    sweep = make_sweep(dataset, features, **asdict(tried) | {"heads": tried.heads or ["linear"]})
+    sweep = make_sweep(dataset, features, **tried.linear)
     check_plain(sweep)
     variants = with_variants(dataset, views=views)
     options = Options(weights, device=device)
@@ -874,7 +879,7 @@ def conversions(
     from store import with_variants
 
     dataset, features = place.open()
-    tried = asdict(Tried(task, backbone, heads=head or ["linear"], seed=seed))
+    tried = Tried(task, backbone, heads=head, seed=seed).linear
     matrix, deep = make_sweep(dataset, features, **tried).matrix, deep_blocks(dataset)
     variants = with_variants(dataset, converts=chosen_conversions(dataset, deep, convert or []))
     spaces = {name: space for name, space in matrix.spaces.items() if name.partition("@")[0] in deep}
