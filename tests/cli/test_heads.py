@@ -227,3 +227,25 @@ def test_mistyped_blocks_cost_no_embedding(make_dataset: Make) -> None:
     assert "embedded" not in result.stderr and not (spec.parent / "features.zarr").exists()
     for words in ("image@texture+metadata", "texture", "metadata"):
         assert run_json("heads", "--data", spec, "--blocks", words, "--head", "linear")["entries"]
+
+
+def test_the_keys_of_what_is_fitted_and_shown_are_written_down(make_dataset: Make) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "json.md").read_text()
+    spec = make_dataset()
+    (spec.parent / "images" / "s_200X_00.tif").replace(
+        spec.parent / "images" / "s_200X_06.tif"
+    )  # a file that is lacking
+    words = ["--data", spec, "--blocks", "image", "--blocks", "metadata"]
+    found = {
+        "check": run_json("check", "--data", spec, code=3),
+        "explore": run_json("explore", "--data", spec, code=3),
+        "heads": run_json("heads", *words, code=3),
+        "leaderboard": run_json("leaderboard", "--data", spec),
+        "report": run_json("report", "--data", spec, code=3),
+        "audit": run_json("audit", *words),
+        "transfer": run_json("transfer", *words, "--hold-out", "specimen=g1"),
+    }
+    of_an_interval = {"value", "low", "high", "schema_version"}  # said at the top
+    for command, document in found.items():
+        inner = {key for value in document.values() if isinstance(value, list) for row in value[:1] for key in row}
+        assert not [key for key in {*document, *inner} - of_an_interval if f"`{key}`" not in page], command
