@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -138,11 +139,6 @@ def vector_length(backbone: Backbone) -> int:
 
 def _cache_key(space: FeatureSpace) -> str:
     """What a converted model depends on: the network with its weights and normalisation, and who converted it."""
-    import openvino
-    import timm
-    import torch
-    import torchvision
-
-    versions = [module.__version__ for module in (openvino, timm, torch, torchvision)]
+    versions = [version(name) for name in ("openvino", "timm", "torch", "torchvision")]  # importing them takes longer
     network = [space.encoder, space.weights_digest, space.pooling, dict(space.preprocess)]
     return json.dumps([1, versions, network], sort_keys=True)

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -286,9 +287,5 @@ def _tokenizer_digest(tokenizer: Any) -> str:
 
 def _cache_key(space: FeatureSpace) -> str:
     """What a converted model depends on: the network with its weights and pooling, and who converted it."""
-    import openvino
-    import torch
-    import transformers
-
-    versions = [module.__version__ for module in (openvino, transformers, torch)]
+    versions = [version(name) for name in ("openvino", "transformers", "torch")]
     return json.dumps([1, versions, space.encoder, space.weights_digest, space.pooling])

@@ -134,6 +134,28 @@ def test_second_run_embeds_nothing_and_needs_no_engine(tmp_path: Path) -> None:
     assert (image.engine, image.bottleneck, text.embedded) == ("none", "none", 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "unneeded"),
+    [("test_resnet", {"openvino", "transformers"}), ("texture", {"openvino", "transformers", "torch", "timm"})],
+)
+def test_a_run_with_nothing_to_do_imports_no_engine(tmp_path: Path, name: str, unneeded: set[str]) -> None:
+    dataset = make_dataset(tmp_path)
+    options = Options(weights="random", engine="torch", device="cpu")
+    extract_features(dataset, make_encoders([name], dataset, options)[0], FeatureStore(tmp_path / "f.zarr"))
+    code = (
+        "import sys; from extract import Options, extract_features, make_encoders\n"
+        "from store import FeatureStore, load_dataset; from pathlib import Path\n"
+        "name, folder = sys.argv[1], Path(sys.argv[2]); dataset = load_dataset(folder / 'dataset.toml')\n"
+        "encoders = make_encoders([name], dataset, Options(weights='random'))[0]\n"
+        "[report] = extract_features(dataset, encoders, FeatureStore(folder / 'f.zarr'))\n"
+        "print(report.present, *sys.modules)"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, name, str(tmp_path)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    n_present, *modules = found.stdout.split()
+    assert n_present == "6" and not unneeded & set(modules)
+
+
 def test_changed_pixels_embed_one_row_and_a_new_name_none(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path / "f.zarr")
     dataset = make_dataset(tmp_path)
