@@ -204,9 +204,9 @@ def test_a_random_split_flatters_powders_and_magnification_counts_only_beside_th
 
 @pytest.mark.slow
 def test_the_spectrum_wins_on_the_period_where_an_encoder_knows_places(tmp_path: Path) -> None:
-    write_sample("reflectance", tmp_path, n_rows=200)
+    write_sample("reflectance", tmp_path)
     spec = tmp_path / "structure" / "dataset.toml"
-    network = ("--backbone", "vit_tiny_patch16_224")
+    network = ("--backbone", "test_vit")
     run_json("extract", "--data", spec, *network, "--weights", "random")
     found = mae(run_json("heads", "--data", spec, *network, "--head", "linear", "--task", "period"))
     assert found["image:spectrum"] < 0.95 * found["image:sem"]
