@@ -245,7 +245,9 @@ def test_a_second_look_at_held_out_rows_is_counted(tmp_path):
         final = sweep.final(sweep.run(board), board)
         looks.append([entry.get("n_earlier") for entry in final])
     assert looks == [[None, 0], [None, 0], [None, 1]]
-    [section] = [s for s in entries_report(final, {"comparisons": [], "group_gap": []}) if s.title == "kind"]
+    [section] = [
+        s for s in entries_report(final, {"comparisons": [], "selection": [], "group_gap": []}) if s.title == "kind"
+    ]
     assert any("test was scored once before, by other blocks" in line for line in section.lines)
 
 
