@@ -100,7 +100,8 @@ def temper(p: Float, temperature: float | Float) -> Float:
 def fit_temperature(
     p: Float, y: NDArray[np.int64], fold: NDArray[np.int64], unit: NDArray[np.int64] | None = None
 ) -> float:
-    """Return the temperature of least log loss; 1 where that is not clearly better.
+    """Return the temperature of least log loss; 1 where that is not clearly better. It is never below 1 where all rows
+    are right: sharper would be better without end.
 
     It has to lower the log loss of each inner fold when it is fitted on the others, by more than one standard error of
     the gain: with a few hundred rows, a temperature near 1 is mostly noise.
@@ -163,7 +164,9 @@ def reliability(scored: Scored) -> list[dict[str, Any]]:
 def _best_temperature(p: Float, y: NDArray[np.int64]) -> float:
     from scipy.optimize import minimize_scalar
 
-    found = minimize_scalar(lambda log: _losses(temper(p, np.exp(log)), y).sum(), bounds=LOG_RANGE, method="bounded")
+    low, high = LOG_RANGE
+    bounds = (0.0 if (p.argmax(axis=1) == y).all() else low, high)
+    found = minimize_scalar(lambda log: _losses(temper(p, np.exp(log)), y).sum(), bounds=bounds, method="bounded")
     return float(np.exp(found.x))
 
 

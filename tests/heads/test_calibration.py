@@ -73,6 +73,14 @@ def test_what_does_not_help_on_other_folds_is_not_done():
     assert fit_temperature(right, y, np.zeros(40)) == 1.0  # one fold says nothing of another
 
 
+def test_rows_that_are_all_right_do_not_make_probabilities_sharper():
+    y = np.arange(60) % 2
+    p = np.where(np.eye(2)[y] == 1, 0.7, 0.3)
+    assert fit_temperature(p, y, np.arange(60) % 4) == pytest.approx(1, abs=1e-4)
+    p[0] = p[0, ::-1]  # one of them wrong: there is a best temperature again
+    assert 0.1 < fit_temperature(p, y, np.arange(60) % 4) < 0.5
+
+
 def test_zero_stays_zero_and_one_temperature_changes_nothing():
     p = np.array([[0.0, 0.25, 0.75], [1.0, 0.0, 0.0]])
     assert temper(p, 1.0) is p
