@@ -50,7 +50,7 @@ def write_sample(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Path:
-    """Write a built-in sample, or leave it alone where it is complete already; an interrupted one is written again.
+    """Write a built-in sample, or leave it alone where it is complete already; an interrupted one goes on.
 
     Args:
         name: One of SAMPLES.

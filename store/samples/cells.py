@@ -17,7 +17,7 @@ Every share is met closely at any number of rows; row i is the same however many
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -114,8 +114,8 @@ def write_cells(folder: Path, *, n_rows: int, seed: int, progress: Progress | No
     for done, (place, cell) in enumerate(cells, start=1):
         look = appearance(cell, seed)
         for modality, draw in (("BF", draw_bright_field), ("FL", draw_fluorescence)):
-            pixels = draw(look, np.random.default_rng([*cell.seed, modality == "FL"]))
-            write_image(folder / place / modality / cell.name, pixels, quality=_JPEG_QUALITY)
+            rng = np.random.default_rng([*cell.seed, modality == "FL"])
+            write_image(folder / place / modality / cell.name, partial(draw, look, rng), quality=_JPEG_QUALITY)
         if progress is not None:
             progress(done, len(cells))
     rows = [f"{cell.name},{cell.diagnosis}" for place, cell in cells if place == "data"]

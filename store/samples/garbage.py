@@ -17,6 +17,7 @@ Every share is met closely at any number of rows; row i is the same however many
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,7 @@ def write_garbage(folder: Path, *, n_rows: int, seed: int, progress: Progress | 
         progress: Called with (photos done, photos in all).
     """
     for done, item in enumerate(make_items(seed, n_rows), start=1):
-        pixels = draw_litter(np.random.default_rng(item.seed), item.look, soiled=item.bin == "Green")
-        write_image(folder / item.path, pixels)
+        rng = np.random.default_rng(item.seed)
+        write_image(folder / item.path, partial(draw_litter, rng, item.look, soiled=item.bin == "Green"))
         if progress is not None:
             progress(done, n_rows)

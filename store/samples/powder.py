@@ -16,11 +16,12 @@ The study's three tables hold a random split: every powder, and even every field
 (``study/dataset.toml``). ``dataset.toml`` keeps powders together. Row i is the same however many rows there are.
 """
 
+from functools import partial
 from pathlib import Path
 
 from store.progress import Progress
 from store.samples.files import write_image, write_text
-from store.samples.powder_picture import draw, tiles
+from store.samples.powder_picture import draw_tile
 from store.samples.powder_plan import N_TILES, PARTS, Field, magnification_scaled, make_field, part_of
 
 N_FIELDS = 3
@@ -105,9 +106,9 @@ def write_powder(folder: Path, *, n_rows: int, seed: int, progress: Progress | N
     """
     for index in range(-(-n_rows // N_TILES)):
         field = make_field(seed, index)
-        shown = range(min(N_TILES, n_rows - index * N_TILES))
-        for tile, pixels in zip(shown, tiles(draw(field)), strict=False):
-            write_image(folder / "images" / field.tile_name(tile), pixels, photometric="minisblack")
+        for tile in range(min(N_TILES, n_rows - index * N_TILES)):
+            path = folder / "images" / field.tile_name(tile)
+            write_image(path, partial(draw_tile, field, tile), photometric="minisblack")
             if progress is not None:
                 progress(index * N_TILES + tile + 1, n_rows)
     (folder / "study").mkdir(exist_ok=True)

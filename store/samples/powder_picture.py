@@ -7,6 +7,7 @@ sphericity falls.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from math import cos, pi, sin, tau
 
 import numpy as np
@@ -43,6 +44,16 @@ def tiles(picture: NDArray[np.uint16]) -> list[NDArray[np.uint16]]:
     """Return a field's parts, row by row."""
     starts = range(0, TILES_ACROSS * TILE_PX, TILE_PX)
     return [np.ascontiguousarray(picture[y : y + TILE_PX, x : x + TILE_PX]) for y in starts for x in starts]
+
+
+def draw_tile(field: Field, tile: int) -> NDArray[np.uint16]:
+    """Return one part of a field, which is drawn once for the parts that are asked for in turn."""
+    return _parts(field)[tile]
+
+
+@lru_cache(maxsize=1)
+def _parts(field: Field) -> list[NDArray[np.uint16]]:
+    return tiles(draw(field))
 
 
 def heap(rng: np.random.Generator, field: Field) -> Pixels:

@@ -15,6 +15,7 @@ What is planted, so that tests and readers know the truth:
 behind them as a dataset of its own over the same pictures. Row i is the same however many rows there are.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def write_reflectance(folder: Path, *, n_rows: int, seed: int, progress: Progres
         progress: Called with (pictures done, pictures in all).
     """
     for row in range(n_rows):
-        write_image(folder / file_name(row), draw(make_grating(seed, row), make_view(seed, row)))
+        write_image(folder / file_name(row), partial(draw, make_grating(seed, row), make_view(seed, row)))
         if progress is not None:
             progress(row + 1, n_rows)
     (folder / "structure").mkdir(exist_ok=True)

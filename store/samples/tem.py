@@ -22,6 +22,7 @@ seeded generator, and row i is the same however many rows there are. The optics 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from store.progress import Progress
@@ -99,7 +100,7 @@ def write_tem(folder: Path, *, n_rows: int, seed: int, progress: Progress | None
     extra = [make_scene(seed, n, stream=1) for n in range(N_UNLABELLED)]
     jobs = [(f"images/{scene.specimen.name}", scene) for scene in scenes] + [("unlabelled", scene) for scene in extra]
     for done, (place, scene) in enumerate(jobs, start=1):
-        write_image(folder / place / scene.file_name, draw(scene), photometric="minisblack")
+        write_image(folder / place / scene.file_name, partial(draw, scene), photometric="minisblack")
         if progress is not None:
             progress(done, len(jobs))
     _write_sheets(folder, scenes)

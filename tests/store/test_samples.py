@@ -126,7 +126,22 @@ def test_folder_with_other_rows_or_seed_is_refused(small):
         write_sample("tem", small, n_rows=N_SMALL, seed=1)
 
 
-def test_interrupted_sample_is_completed(small, tmp_path):
+@pytest.mark.parametrize("name", list(SAMPLES))
+def test_interrupted_sample_goes_on_and_draws_no_image_twice(name, tmp_path):
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_sample(name, tmp_path / "cut", n_rows=5, progress=stop)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "cut").rglob("*_*.*")}
+    write_sample(name, tmp_path / "cut", n_rows=5)
+    write_sample(name, tmp_path / "whole", n_rows=5)
+    assert len(kept) >= 3 and all(path.stat().st_mtime_ns == when for path, when in kept.items())
+    assert _files(tmp_path / "cut") == _files(tmp_path / "whole")
+
+
+def test_interrupted_sample_is_known_by_its_rows_and_seed(tmp_path):
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
@@ -135,8 +150,6 @@ def test_interrupted_sample_is_completed(small, tmp_path):
     assert not (tmp_path / "dataset.toml").exists()
     with pytest.raises(InputError, match="Choose a new folder"):
         write_sample("tem", tmp_path, n_rows=N_SMALL, seed=1)
-    write_sample("tem", tmp_path, n_rows=N_SMALL)
-    assert _files(tmp_path) == _files(small)
 
 
 # ---- tem: layout
