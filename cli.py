@@ -828,7 +828,7 @@ def transfer(
     sweep = make_sweep(*place.open(), **tried.linear)
     held = held_out_values(sweep.dataset, hold_out or [])
     if leave_one_group_out or not held:
-        held |= held_out_groups(sweep.dataset)
+        held |= held_out_groups(sweep.dataset, sweep.split)
     entries = score_transfer(sweep, held, *open_runs(sweep.dataset))
     return Shown({"entries": entries}, transfer_report(entries))
 

@@ -64,8 +64,10 @@ def audit_report(document: Mapping[str, Any]) -> list[Section]:
 
 def transfer_report(entries: Iterable[Entry]) -> list[Section]:
     """Return, for the best entry of each task, its score on every held-out part."""
-    first = {entry["task"]: entry for entry in reversed(ranked(e for e in entries if e["head"] != PRIOR))}
-    return [_transfer_section(task, entry) for task, entry in sorted(first.items())]
+    tasks: dict[str, list[Entry]] = {}
+    for entry in ranked(e for e in entries if e["head"] != PRIOR):
+        tasks.setdefault(entry["task"], []).append(entry)
+    return [_transfer_section(task, own[0], len(own)) for task, own in sorted(tasks.items())]
 
 
 def curve_report(curves: Iterable[Mapping[str, Any]]) -> list[Section]:
@@ -296,14 +298,16 @@ def _labels_section(task: str, found: Mapping[str, Any]) -> Section:
     return Section(task, columns, cells, [f"  {line}" for line in lines])
 
 
-def _transfer_section(task: str, entry: Entry) -> Section:
+def _transfer_section(task: str, entry: Entry, n_entries: int) -> Section:
     columns = ["never seen", "rows", HEADLINE[entry["kind"]], "without features", "verdict"]
     cells = [
         [part["held_out"], str(part["n_rows"]), interval(part["score"]), number(part["baseline"]), part["verdict"]]
         for part in entry["parts"]
     ]
-    line = f"  all together: {interval(entry['metrics'][entry['headline']])}; {entry['verdict']}"
-    return Section(f"{task}: {' + '.join(entry['blocks'])}, {entry['head']}", columns, cells, [line, ""])
+    lines = [f"all together: {interval(entry['metrics'][entry['headline']])}; {entry['verdict']}"]
+    lines += [f"{flattered(n_entries, 'entries')}: --blocks and --head name one"] if n_entries > 1 else []
+    title = f"{task}: {' + '.join(entry['blocks'])}, {entry['head']}"
+    return Section(title, columns, cells, [*(f"  {line}" for line in lines), ""])
 
 
 def _robustness_section(found: Mapping[str, Any]) -> Section:

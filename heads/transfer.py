@@ -15,7 +15,7 @@ from heads.metrics import METRICS, Scored, difference, side_of_zero
 from heads.predictions import Predictions
 from heads.registry import PRIOR
 from heads.sweep import Run, Sweep
-from store import Dataset, InputError, did_you_mean, read_column
+from store import Dataset, InputError, Split, did_you_mean, read_column
 
 Mask = NDArray[np.bool_]
 MIN_ROWS = 10
@@ -42,15 +42,16 @@ def held_out_values(dataset: Dataset, conditions: Sequence[str]) -> dict[str, Ma
     return found
 
 
-def held_out_groups(dataset: Dataset) -> dict[str, Mask]:
-    """Return the rows of each group, bool ``(n,)``.
+def held_out_groups(dataset: Dataset, split: Split) -> dict[str, Mask]:
+    """Return the rows of each group, bool ``(n,)``; groups that are kept whole for the final test stand aside.
 
     Raises:
         InputError: The dataset has no groups.
     """
     if dataset.groups is None:
         raise InputError("--leave-one-group-out: the dataset has no groups; add group to dataset.toml, or --hold-out")
-    return {group: dataset.groups == group for group in np.unique(dataset.groups).tolist()}
+    groups = np.unique(dataset.groups[split.fitting(dataset.ids)])
+    return {group: dataset.groups == group for group in groups.tolist()}
 
 
 def transfer(

@@ -24,6 +24,6 @@ def read_column(dataset: Dataset, name: str) -> NDArray[np.object_]:
     if name in table:
         return to_text(table[name])
     if name not in dataset.metadata:
-        known = [*map(str, table.columns), *dataset.metadata]
+        known = list(dict.fromkeys([*map(str, table.columns), *dataset.metadata]))
         raise InputError(f"there is no column {name!r}; there is {', '.join(known)}.{did_you_mean(name, known)}")
     return to_text(pd.Series(dataset.metadata[name].values))

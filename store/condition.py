@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from store.errors import InputError, did_you_mean
 from store.table import missing_cells, to_number
 
+SHOWN = 10  # values of a column that a message names
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
@@ -50,10 +51,23 @@ def is_known(condition: str, table: pd.DataFrame) -> NDArray[np.bool_]:
     Raises:
         InputError: As `evaluate`.
     """
+    return np.asarray(~np.logical_or.reduce([missing_cells(cells) for cells in _columns(condition, table)]))
+
+
+def values_words(condition: str, table: pd.DataFrame) -> str:
+    """Return what the columns that `condition` reads hold: ``phase is 'G1', 'S', …``."""
+    lists = []
+    for cells in _columns(condition, table):
+        found = sorted(set(cells[~missing_cells(cells)].astype(str)))
+        lists.append(f"{cells.name} is {', '.join(map(repr, found[:SHOWN]))}" + (", …" if len(found) > SHOWN else ""))
+    return "; ".join(dict.fromkeys(lists))
+
+
+def _columns(condition: str, table: pd.DataFrame) -> list[pd.Series]:
+    """Return the columns that `condition` reads."""
     tree, names = _parse(condition)
     evaluator = _Evaluator(condition, table, names)
-    columns = [evaluator.column(node.id) for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    return np.asarray(~np.logical_or.reduce([missing_cells(cells) for cells in columns]))
+    return [evaluator.column(node.id) for node in ast.walk(tree) if isinstance(node, ast.Name)]
 
 
 def _parse(condition: str) -> tuple[ast.expr, dict[str, str]]:

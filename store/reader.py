@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from store.condition import evaluate, is_known
+from store.condition import evaluate, is_known, values_words
 from store.dataset import Dataset, ImageBlock, ImageRef, MetadataColumn, TextBlock, image_block
 from store.errors import InputError
 from store.filenames import file_names, match_names, name_words
@@ -47,8 +47,9 @@ def prediction_dataset(spec: DatasetSpec, source: Path) -> Dataset:
 
     Args:
         spec: The spec that a bundle was fitted on.
-        source: A table with the same columns, its images under the same root relative to it; or a folder, each of
-            whose images is a row with its relative path as id. Metadata cells that no model can read are noted in
+        source: A table with the same columns, its images under the same root relative to it (beside it, where the
+            root is an absolute path that is not there); or a folder, each of whose images is a row with its relative
+            path as id. Metadata cells that no model can read are noted in
             `bad_cells`; all other rows are predicted.
 
     Raises:
@@ -78,7 +79,13 @@ def _as_table(spec: DatasetSpec, source: Path) -> tuple[DatasetSpec, pd.DataFram
     sheet = sheet_of(spec, source) if spec.has_sheets else None
     if sheet is not None:
         return spec, table.assign(**{FOLDER: sheet[1]}), sheet[0]
-    return spec.model_copy(update={"table": source.name, "tables": None}), table, source.parent / spec.root
+    return spec.model_copy(update={"table": source.name, "tables": None}), table, _root_beside(spec, source)
+
+
+def _root_beside(spec: DatasetSpec, source: Path) -> Path:
+    """Return where the images of a table to predict on lie; an absolute root may be another machine's."""
+    root = source.parent / spec.root
+    return source.parent if Path(spec.root).is_absolute() and not root.is_dir() else root
 
 
 def _list_folder(spec: DatasetSpec, source: Path) -> pd.DataFrame:
@@ -197,7 +204,8 @@ class _Reader:
         """Return the folder that each row's path is relative to, and the path."""
         base = self.root / spec.folder
         if not self.spec.has_sheets and not base.is_dir():
-            raise InputError(f"there is no image folder {base}; correct root or folder")
+            what = "put the images there" if self.is_to_predict else "correct root or folder"
+            raise InputError(f"there is no image folder {base}; {what}")
         cells = to_text(self.column(column))
         if not self.spec.has_sheets:
             return zip(itertools.repeat(str(base)), cells, strict=False)
@@ -286,7 +294,7 @@ class _Reader:
         names = tuple(str(column.name) for column in columns)
         applies = np.ones(len(self.ids), bool) if spec.when is None else evaluate(spec.when, self.table)
         if spec.when is not None and not applies.any():
-            raise InputError(f"when = {spec.when!r} holds in no row")
+            raise InputError(f"when = {spec.when!r} holds in no row; {values_words(spec.when, self.table)}")
         kind = spec.kind or ("regression" if len(columns) > 1 else _infer_kind(columns[0], spec))
         classes: tuple[str, ...] = ()
         if kind == "classification":

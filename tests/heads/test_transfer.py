@@ -78,9 +78,17 @@ def test_no_model_has_seen_a_row_of_a_held_out_row_s_group():
 def test_every_group_is_left_out_once_and_its_interval_is_over_rows():
     X, y, _ = planted(120, 6, n_classes=2, strength=4.0)
     sweep = a_sweep(classes(y), X, groups=np.arange(120) // 20)
-    linear = transferred(sweep, held_out_groups(sweep.dataset))[-1]
+    linear = transferred(sweep, held_out_groups(sweep.dataset, sweep.split))[-1]
     assert [part["held_out"] for part in linear["parts"]] == list("012345")
     assert all(part["n_rows"] == 20 and part["score"]["low"] is not None for part in linear["parts"])
+
+
+def test_groups_kept_whole_for_the_test_are_not_left_out_in_turn():
+    X, y, _ = planted(120, 6, n_classes=2, strength=4.0)
+    group = np.arange(120) // 20
+    sweep = a_sweep(classes(y), X, groups=group, given=np.where(group == 2, "test", "train"))
+    linear = transferred(sweep, held_out_groups(sweep.dataset, sweep.split))[-1]
+    assert [part["held_out"] for part in linear["parts"]] == list("01345") and linear["n_rows"] == 100
 
 
 def test_rows_kept_for_the_test_take_no_part():
@@ -142,4 +150,4 @@ def test_a_condition_names_its_rows_or_what_is_wrong(tmp_path):
     with pytest.raises(InputError, match="give a column and a value"):
         held_out_values(data, ["SEM"])
     with pytest.raises(InputError, match="the dataset has no groups"):
-        held_out_groups(data)
+        held_out_groups(data, make_split(data, n_folds=3))

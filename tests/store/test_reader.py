@@ -141,7 +141,7 @@ BAD = {
     "no TOML": ('name = "tiny"', "name = tiny", "is no valid TOML"),
     "a condition on no column": ('"kind"\n', '"kind"\nwhen = "sise > 3"\n', "Did you mean 'size'"),
     "no condition": ('"kind"\n', '"kind"\nwhen = "size >"\n', "is no condition"),
-    "a condition that holds nowhere": ('"kind"\n', '"kind"\nwhen = "size > 300"\n', "holds in no row"),
+    "a condition that holds nowhere": ('"kind"\n', '"kind"\nwhen = "size > 300"\n', r"holds in no row; size is '\d"),
     "code in a condition": ('"kind"\n', '"kind"\nwhen = "__import__(1)"\n', "cannot read"),
 }
 
@@ -213,6 +213,20 @@ def test_a_table_to_predict_on_needs_no_labels(make_dataset: Make) -> None:
     table.to_csv(spec.parent / "new.csv", index=False)
     dataset = prediction_dataset(load_dataset(spec).spec, spec.parent / "new.csv")
     assert dataset.ids[0] == "r00" and not dataset.tasks and dataset.images["bf"].refs[0] is not None
+
+
+def test_a_table_finds_its_images_beside_it_where_the_absolute_root_is_another_machine_s(
+    make_dataset: Make, tmp_path: Path
+) -> None:
+    spec = load_dataset(make_dataset()).spec
+    shutil.copytree(tmp_path / "images", tmp_path / "new")
+    shutil.copy(tmp_path / "labels.csv", tmp_path / "new" / "labels.csv")
+    there = spec.model_copy(update={"root": str(tmp_path / "images")})
+    gone = spec.model_copy(update={"root": str(tmp_path / "gone")})
+    found = [prediction_dataset(one, tmp_path / "new" / "labels.csv").images["bf"].refs[0] for one in (there, gone)]
+    assert [ref and ref.path for ref in found] == [tmp_path / place / "s_200X_00.tif" for place in ("images", "new")]
+    with pytest.raises(InputError, match=r"there is no image folder .*new/images; put the images there"):
+        prediction_dataset(spec, tmp_path / "new" / "labels.csv")
 
 
 def test_a_folder_cannot_stand_in_for_a_column(make_dataset: Make, tmp_path: Path) -> None:
