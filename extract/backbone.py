@@ -32,7 +32,8 @@ class Backbone:
         source: Where the weights came from, for people.
         in_chans: 3 for each image.
         is_saved: Whether it comes from an encoder folder, and takes so many channels and no others.
-        tuned_on: Fingerprint of the split whose training rows its weights have learned from; "" for none that is known.
+        tuned_on: Fingerprint of the split whose training rows its weights have learned from, with ``+all`` behind it
+            where it may be any row that is not held out; "" for none that is known.
     """
 
     module: "torch.nn.Module"

@@ -40,6 +40,7 @@ from finetune.outputs import network_features
 from finetune.pictures import one_block
 from heads import (
     FEATURES,
+    WHOLE,
     Bundle,
     Calibration,
     Layer,
@@ -93,6 +94,7 @@ def save_bundle(
     calibrations: Mapping[str, Calibration],
     entries: Mapping[str, Mapping[str, Any]],
     about: Mapping[str, Any],
+    is_whole: bool = False,
     device: Device = "auto",
 ) -> list[dict[str, Any]]:
     """Write a fine-tuned model; the document comes last, so that a half-written folder is known as one.
@@ -105,6 +107,7 @@ def save_bundle(
         calibrations: By task.
         entries: By task: what the leaderboard says.
         about: Split fingerprint, seed, versions.
+        is_whole: `rows` were taken from all that are not held out, those that are scored among them.
         device: Where the training rows are looked at.
 
     Returns:
@@ -122,11 +125,12 @@ def save_bundle(
     }
     spec = needed_spec(dataset, _used(network.blueprint))
     bundle = bundle_of_layers(dataset, spec, matrix, rows, layers, about=about)
+    tuned_on = f"{about['split_fingerprint']}{WHOLE * is_whole}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         earlier = _files(folder)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as made:
-            spaces = _write(bundle, network, dataset, Path(made))
+            spaces = _write(bundle, network, dataset, Path(made), tuned_on)
             for part in sorted(Path(made).iterdir(), key=lambda path: path.name == DOCUMENT):
                 _replace(part, folder / part.name)
         _take_away(folder, [*(earlier - _files(folder)), ONNX, f"{ONNX}.data"])
@@ -159,16 +163,17 @@ def load_bundle(folder: Path) -> FinetunedBundle:
     return FinetunedBundle(network.eval(), rebuild_bundle(document, tensors, folder))
 
 
-def _write(bundle: Bundle, network: MultimodalNetwork, dataset: Dataset, folder: Path) -> list[tuple[str, str]]:
+def _write(
+    bundle: Bundle, network: MultimodalNetwork, dataset: Dataset, folder: Path, tuned_on: str
+) -> list[tuple[str, str]]:
     from safetensors.numpy import save_file
 
     document, tensors = describe_bundle(bundle, folder)
     kept = _own_tensors(network)
     tensors |= {f"{NETWORK}{name}": tensor.detach().cpu().numpy() for name, tensor in kept.items()}
     save_file(tensors, folder / WEIGHTS)
-    split = str(bundle.about["split_fingerprint"])
     spaces = [
-        (plan.name, _save_encoder(plan, network.branches[plan.name], dataset, folder / plan.name, split))
+        (plan.name, _save_encoder(plan, network.branches[plan.name], dataset, folder / plan.name, tuned_on))
         for plan in _owners(network.blueprint)
     ]
     network_document = json.loads(network.blueprint.to_json())
@@ -222,17 +227,17 @@ def _fill(network: MultimodalNetwork, tensors: Mapping[str, NDArray[Any]]) -> No
             tensor.copy_(torch.from_numpy(tensors[name]))
 
 
-def _save_encoder(plan: BranchPlan, branch: Any, dataset: Dataset, folder: Path, split: str) -> str:
+def _save_encoder(plan: BranchPlan, branch: Any, dataset: Dataset, folder: Path, tuned_on: str) -> str:
     """Write a branch's encoder, and return the fingerprint of its space on the branch's first block."""
     preprocess = dict(plan.preprocess or {})
     if plan.kind == "text":
         language = Language(
-            branch.encoder, branch.tokenizer, plan.encoder, preprocess, plan.pooling, plan.dim, KIND, tuned_on=split
+            branch.encoder, branch.tokenizer, plan.encoder, preprocess, plan.pooling, plan.dim, KIND, tuned_on=tuned_on
         )
         save_language(language, folder)
         return text_space(language, precision="float32").fingerprint
     backbone = Backbone(
-        branch.encoder, plan.encoder, preprocess, plan.pooling, KIND, in_chans=plan.in_chans, tuned_on=split
+        branch.encoder, plan.encoder, preprocess, plan.pooling, KIND, in_chans=plan.in_chans, tuned_on=tuned_on
     )
     save_backbone(backbone, folder)
     block = one_block([dataset.images[name] for name in plan.blocks])

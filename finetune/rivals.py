@@ -19,20 +19,14 @@ def rivals(sweep: Sweep, blocks: Collection[str], leaderboard: Leaderboard) -> S
         leaderboard: Has the stored results.
     """
     matrix = sweep.matrix
-    fair = {name for name in matrix.spaces if not _knows_labels(sweep, name)}
+    fair = {name for name in matrix.spaces if not sweep.knows_labels(name)}
     kept = {name for name in fair if name.partition("#")[0] in blocks or matrix.spaces[name].encoder in ENCODERS}
     found = best(entry for entry in leaderboard.known().values() if _is_of(sweep, entry))
-    kept |= (
-        fair if set(sweep.task_names) - set(found) else {name for e in found.values() for name in e["blocks"]} & fair
-    )
+    read = {name for entry in found.values() for name in entry["blocks"]}
+    kept |= fair if set(sweep.task_names) - set(found) else read & fair
     parts = {name: part for name, part in matrix.blocks.items() if name in kept or name not in matrix.spaces}
     spaces = {name: space for name, space in matrix.spaces.items() if name in kept}
     return replace(sweep, matrix=replace(matrix, blocks=parts, spaces=spaces))
-
-
-def _knows_labels(sweep: Sweep, name: str) -> bool:
-    tuned_on = sweep.matrix.provenance.get(name, {}).get("tuned_on")
-    return sweep.role != "val" and tuned_on == sweep.split.fingerprint
 
 
 def _is_of(sweep: Sweep, entry: Entry) -> bool:

@@ -205,6 +205,7 @@ class Run:
                 UNSEEN: sweep.dataset.ids[kept.fit.stop if is_whole else asked_rows(kept.fit)].tolist(),
                 **_drawn(sweep),
             },
+            is_whole=is_whole,
             device=self.device,
         )
 

@@ -57,7 +57,7 @@ from heads.runs import (
 )
 from heads.standings import standings
 from heads.stored import Result, Stored, Wanted
-from heads.sweep import Sweep, check_names
+from heads.sweep import WHOLE, Sweep, check_names
 from heads.transfer import held_out_groups, held_out_values, transfer
 
 __all__ = [
@@ -81,6 +81,7 @@ __all__ = [
     "Result",
     "Stored",
     "Sweep",
+    "WHOLE",
     "Wanted",
     "audit_labels",
     "audit_leaks",

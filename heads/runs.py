@@ -129,8 +129,8 @@ def sweep_warnings(sweep: Sweep) -> list[str]:
     tuned = [
         f"the encoder of {block} was fine-tuned on rows that are scored here, so its scores are too good: believe "
         "those of held-out test rows (--final), or of finetune itself"
-        for block, known in sweep.matrix.provenance.items()
-        if sweep.role == "cv" and known.get("tuned_on") == sweep.split.fingerprint
+        for block in sweep.matrix.provenance
+        if sweep.fold is None and sweep.knows_labels(block)
     ]
     return [f"{n_rows} rows have no vector in {block}; they are left out" for block, n_rows in lacking] + tuned
 

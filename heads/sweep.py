@@ -23,6 +23,8 @@ from heads.workers import worker_processes
 from store import Dataset, InputError, Split, did_you_mean, json_key
 
 OnEntry = Callable[[Entry], None]
+WHOLE = "+all"
+"""Ends `tuned_on` in an encoder's provenance, where it has learned from every row of the split that is not held out."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,11 @@ class Sweep:
         if "val" in self.split.roles.values():
             return "val"
         return "cv" if self.fold is None else f"{ONE_FOLD}{self.fold}"
+
+    def knows_labels(self, block: str) -> bool:
+        """Say whether a block's encoder was, or may have been, fine-tuned on rows that `run` scores."""
+        tuned_on, split = self.matrix.provenance.get(block, {}).get("tuned_on"), self.split.fingerprint
+        return tuned_on == f"{split}{WHOLE}" or (self.role != "val" and tuned_on == split)
 
     @cached_property
     def pairs(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:

@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from finetune.rivals import rivals
-from heads import Leaderboard, Sweep
-from store import make_split
+from heads import WHOLE, Leaderboard, Sweep
+from store import Split, make_split
 from tests.heads.made import classes, dataset, matrix, planted, space
 
 OWN = ("image:bf@resnet18", "metadata")
@@ -48,6 +48,18 @@ def test_features_that_have_learned_from_the_rows_to_score_are_no_rival(tmp_path
     sweep = sweep_of()
     known = {"image:bf@resnet18": {"tuned_on": sweep.split.fingerprint}, "image:bf@dinov2": {"tuned_on": "another"}}
     flattered = replace(sweep, matrix=replace(sweep.matrix, provenance=known))
-    assert names(rivals(flattered, OWN, Leaderboard(tmp_path / "board"))) == [
-        *("texture", "dinov2", "convnext", "metadata")
-    ]
+    board = Leaderboard(tmp_path / "board")
+    assert names(rivals(flattered, OWN, board)) == ["texture", "dinov2", "convnext", "metadata"]
+    roles = {row: "val" if i % 5 == 0 else "train" for i, row in enumerate(sweep.dataset.ids.tolist())}
+    split = Split.of(roles, seed=0, n_folds=0)
+    known = {
+        "image:bf@resnet18": {"tuned_on": split.fingerprint},
+        "image:bf@dinov2": {"tuned_on": split.fingerprint + WHOLE},
+    }
+    final = replace(sweep, split=split, matrix=replace(sweep.matrix, provenance=known))
+    assert names(rivals(final, OWN, board)) == [
+        "resnet18",
+        "texture",
+        "convnext",
+        "metadata",
+    ]  # --final learns from val

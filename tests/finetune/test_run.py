@@ -10,8 +10,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import cli
+from extract import load_backbone
 from finetune.verdict import summary
-from heads import Leaderboard, Predictions
+from heads import WHOLE, Leaderboard, Predictions
 from store import FeatureStore
 from tests.finetune.trained import make_images
 
@@ -98,6 +99,15 @@ def test_files_of_a_run_lie_in_its_folder(one_fold: tuple[Path, dict[str, Any]])
         assert (part / "checkpoints" / "last.ckpt").exists() and (part / "curves.png").exists()
         with (part / "metrics.csv").open() as file:
             assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def test_an_encoder_says_when_it_has_learned_from_all_that_is_not_held_out(
+    one_fold: tuple[Path, dict[str, Any]],
+) -> None:
+    _, found = one_fold
+    [space], entry = found["space"], found["entries"][0]
+    tuned_on = load_backbone(space["folder"]).tuned_on
+    assert tuned_on == f"{entry['split_fingerprint']}{WHOLE}"
 
 
 def test_what_is_printed_for_people(tmp_path: Path) -> None:

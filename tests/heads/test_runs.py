@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from heads import Sweep, open_rows, open_runs, run_folder, run_sweep, sweep_warnings
+from heads import WHOLE, Sweep, open_rows, open_runs, run_folder, run_sweep, sweep_warnings
 from store import InputError, Split, make_split
 from tests.heads.made import classes, dataset, matrix, planted
 
@@ -57,7 +57,10 @@ def test_rows_without_a_vector_and_an_encoder_that_knows_the_labels_are_named(tm
     assert flattered.startswith("the encoder of image@texture was fine-tuned on rows that are scored here")
     roles = {row: "val" if i % 5 == 0 else "train" for i, row in enumerate(sweep.dataset.ids.tolist())}
     given = replace(flawed, split=Split.of(roles, seed=0, n_folds=0))
-    assert sweep_warnings(given) == [lacking]  # tuned on train alone
+    assert sweep_warnings(given) == [lacking]
+    for tuned_on, n_warnings in ((given.split.fingerprint, 1), (f"{given.split.fingerprint}{WHOLE}", 2)):
+        learned = replace(given.matrix, provenance={"image@texture": {"tuned_on": tuned_on}})
+        assert len(sweep_warnings(replace(given, matrix=learned))) == n_warnings  # of train alone, and of val too
 
 
 def test_a_run_has_a_plain_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
