@@ -130,15 +130,21 @@ def make_encoders(
     for name in names:
         modality, blocks = fitting_blocks(name, dataset)
         loaded = None if name in ENCODERS else _load(name, modality, options, warnings)
-        takes_any = any(_takes(loaded, block) for block in blocks.values())
-        for block in blocks.values():
-            if takes_any and not _takes(loaded, block):
-                stacks = "no stacks" if _is_stack(block) else "stacks"
-                warnings.append(f"'{name}' takes {stacks}: [images.{block.name}] is left out")
-                continue
+        taken = [block for block in blocks.values() if _takes(loaded, block)] or list(blocks.values())
+        warnings += _left_out(name, [block for block in blocks.values() if block not in taken])
+        for block in taken:
             encoder = _built_in(name, block) if loaded is None else loaded.encoder(block)
             encoders.setdefault(f"{modality}:{block.name}", []).append(_stored_as(options.dtype, encoder))
     return encoders, warnings
+
+
+def _left_out(name: str, blocks: Sequence[Block]) -> list[str]:
+    """Say which blocks an encoder does not take, although it takes others: all stacks, or all that are none."""
+    if not blocks:
+        return []
+    stacks = "no stacks" if _is_stack(blocks[0]) else "stacks"
+    named = " and ".join(f"[images.{block.name}]" for block in blocks)
+    return [f"'{name}' takes {stacks}: {named} {'is' if len(blocks) == 1 else 'are'} left out"]
 
 
 def _useless(options: Options, names: Sequence[str]) -> list[str]:

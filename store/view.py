@@ -137,7 +137,7 @@ def check_view(text: str) -> str:
     try:
         value = float(strength)
     except ValueError:
-        raise ValueError(f"view {text!r} needs a strength, as in '{kind}:{found.high:g}', {wanted}") from None
+        raise ValueError(f"view {text!r} needs a strength, as in '{kind}:{found.grid[0]:g}', {wanted}") from None
     if not found.low <= value <= found.high or (kind in _WHOLE and value % 1):
         raise ValueError(f"the strength of view {text!r} is to be {'whole, ' * (kind in _WHOLE)}{wanted}")
     return f"{kind}:{value:.12g}"

@@ -40,7 +40,7 @@ def test_ends_of_a_range_belong_to_it_and_what_is_beyond_is_refused(kind: str) -
     [
         ({"view": "fourir"}, "images.bf.view: there is no view 'fourir'. Did you mean 'fourier'?"),
         ({"view": "gausian_noise:0.1"}, "Did you mean 'gaussian_noise'?"),
-        ({"view": "blur"}, "view 'blur' needs a strength, as in 'blur:100', from 0 to 100"),
+        ({"view": "blur"}, "view 'blur' needs a strength, as in 'blur:0.5', from 0 to 100"),
         ({"view": "jpeg:50.5"}, "the strength of view 'jpeg:50.5' is to be whole, from 1 to 100"),
         ({"tiles": "2x"}, "tiles '2x' is to be rows x columns, such as '2x2'"),
         ({"tiles": "0x2"}, "tiles '0x2' is to be"),
