@@ -1,6 +1,7 @@
 """Fine-tuning from end to end: fits, entries beside the heads' on the same rows, and what is kept."""
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -119,9 +120,9 @@ class Run:
         spaces = self._keep(sweep, kept, scored, is_whole=len(every) > 1)
         clear_folds(self.folder, but={fit.folder for fit in fits})
         if final:
-            heads += sweep.final(heads, self.leaderboard, predictions=self.predictions)
-            names = list(sweep.held_out_pairs())
-            tuned += [self._entry(sweep, t, [kept], held_out=name)[0] for name in names for t in sweep.task_names]
+            heads += (beside := sweep.final(heads, self.leaderboard, predictions=self.predictions))
+            places = itertools.product(sweep.held_out_pairs(), sweep.task_names)
+            tuned += [self._entry(sweep, t, [kept], held_out=name, beside=beside)[0] for name, t in places]
         comparisons = compare_with_heads(tuned, heads, self.predictions)
         return {
             "bundle": str(self.folder),
@@ -168,7 +169,13 @@ class Run:
         return replace(self.sweep, matrix=replace(self.sweep.matrix, complete=complete))
 
     def _entry(
-        self, sweep: Sweep, task: str, parts: Sequence[Part], *, held_out: str | None = None
+        self,
+        sweep: Sweep,
+        task: str,
+        parts: Sequence[Part],
+        *,
+        held_out: str | None = None,
+        beside: Sequence[Entry] = (),
     ) -> tuple[Entry, list[Calibration]]:
         return given_entry(
             sweep,
@@ -180,6 +187,7 @@ class Run:
             seconds=sum(part.fitted.seconds for part in parts) / len(sweep.task_names),
             about={"run": self.folder.name, "settings": self.settings.given(), "stop": _stop_score(sweep, task, parts)},
             held_out=held_out,
+            beside=beside,
             leaderboard=self.leaderboard,
             predictions=self.predictions,
         )

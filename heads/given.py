@@ -1,6 +1,6 @@
 """Entries of models that were fitted elsewhere, such as fine-tuned networks: measured as every head is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -47,6 +47,7 @@ def given_entry(
     seconds: float,
     about: Mapping[str, Any] = MappingProxyType({}),
     held_out: str | None = None,
+    beside: Iterable[Entry] = (),
     leaderboard: Leaderboard | None = None,
     predictions: Predictions | None = None,
 ) -> tuple[Entry, list[Calibration]]:
@@ -62,6 +63,7 @@ def given_entry(
         seconds: Fitting and predicting.
         about: What else the entry says, JSON values.
         held_out: The held-out set that is scored, instead of the sweep's own rows.
+        beside: What is scored on it at the same time, which is no earlier look at it.
         leaderboard: Gets the entry.
         predictions: Gets the predictions.
 
@@ -74,7 +76,8 @@ def given_entry(
     if not np.isfinite(raw.predicted).all():
         raise ValueError(f"task {task!r}: a row that is scored was not predicted")
     outcome = Outcome(raw, calibrations, seconds, [], 0)
-    run = Run(sweep, held_out or sweep.role, {task: plan}, leaderboard, predictions, None)
+    now = [entry["identity"] for entry in beside if not entry.get("is_reused")]
+    run = Run(sweep, held_out or sweep.role, {task: plan}, leaderboard, predictions, None, now)
     return run.keep(task, outcome, blocks=blocks, head=head, identity=identity, about=about), calibrations
 
 

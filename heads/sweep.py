@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from types import MappingProxyType
@@ -215,6 +215,7 @@ class Run:
         leaderboard: Where entries are kept, if anywhere.
         predictions: Where predictions are kept, if anywhere.
         on_entry: Called with each entry.
+        beside: Identities of entries that are scored at the same time: no earlier look at held-out rows.
     """
 
     sweep: Sweep
@@ -223,6 +224,7 @@ class Run:
     leaderboard: Leaderboard | None
     predictions: Predictions | None
     on_entry: OnEntry | None
+    beside: Collection[str] = ()
 
     @cached_property
     def known(self) -> Mapping[str, Entry]:
@@ -331,7 +333,8 @@ class Run:
     def _n_earlier(self, task: str, identity: str) -> int:
         """Return how many other results are known on the same held-out rows: the more, the less they are unseen."""
         same = {"task": task, "split": self.role, "split_fingerprint": self.sweep.split.fingerprint}
-        others = (entry for entry in self.known.values() if entry["head"] != PRIOR and entry["identity"] != identity)
+        now = {identity, *self.beside}
+        others = (entry for entry in self.known.values() if entry["head"] != PRIOR and entry["identity"] not in now)
         return sum(all(entry[key] == value for key, value in same.items()) for entry in others)
 
     def _identity(self, task: str, blocks: Combination, head: str) -> str:

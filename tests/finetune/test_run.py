@@ -60,6 +60,8 @@ def test_heads_and_network_are_scored_on_the_same_rows(one_fold: tuple[Path, dic
     heads = [e for e in found["entries"] if e["head"] not in ("finetune", "prior")]
     assert {e["split"] for e in heads} == {"fold-0", "test"}
     assert {e["n_rows"] for e in found["entries"] if e["split"] == "test"} == {6}
+    looks = [e["n_earlier"] for e in found["entries"] if e["split"] == "test" and e["head"] != "prior"]
+    assert looks == [0] * 4  # head and network, both for the first time
     board = Leaderboard(folder / "runs" / "leaderboard.jsonl").known()
     predictions = Predictions(folder / "runs" / "predictions")
     for entry in own:
