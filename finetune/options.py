@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from extract import Device, modality_of, resolve_device
+from extract import Device, fitting_blocks, resolve_device
 from finetune.settings import FinetuneSettings, read_settings
 from store import Dataset, InputError
 
@@ -34,9 +34,10 @@ def choose_settings(
         device: Where it will train.
 
     Raises:
-        InputError: With every problem at once; two backbones for one kind of block; no such device.
+        InputError: With every problem at once; two backbones for one kind of block, or one for a kind that is
+            not there; no such device.
     """
-    named = {"preset": preset, "init": init, "weights": weights} | _by_kind(backbones or ())
+    named = {"preset": preset, "init": init, "weights": weights} | _by_kind(dataset, backbones or ())
     given = [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None] + list(
         assignments or ()
     )
@@ -51,10 +52,10 @@ def choose_settings(
     return read_settings(table, [*(f"{key}={value}" for key, value in short.items()), *given]), [line]
 
 
-def _by_kind(backbones: Sequence[str]) -> dict[str, str]:
+def _by_kind(dataset: Dataset, backbones: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in backbones:
-        modality = modality_of(name)
+        modality, _ = fitting_blocks(name, dataset)
         if KEYS[modality] in found:
             raise InputError(
                 f"--backbone {name}: one backbone for {modality}s is trained at a time, and {found[KEYS[modality]]} is "

@@ -37,3 +37,6 @@ def test_two_backbones_for_images_are_refused(tmp_path: Path) -> None:
         choose_settings(dataset, backbones=["resnet18", "resnet34"])
     with pytest.raises(InputError, match="unknown backbone 'resnett'"):
         choose_settings(dataset, backbones=["resnett"])
+    for text in ("distilbert-base-uncased", "runs/finetune/mistyped"):  # the latter could be a name on the hub
+        with pytest.raises(InputError, match=f"backbone '{text}' takes texts, but the dataset has no"):
+            choose_settings(dataset, backbones=[text])
