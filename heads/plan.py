@@ -119,10 +119,14 @@ def _job(dataset: Dataset, task: Task, train: Rows, *, position: Rows, rows: Row
 
 
 def _weights(task: Task, train: Rows, *, position: Rows, rows: Rows) -> NDArray[np.float64] | None:
-    """Return how much each of `rows` counts in fitting on `train`; class weights multiply those of the rows."""
+    """Return how much each of `rows` counts in fitting on `train`; class weights multiply those of the rows.
+
+    Rows weigh 1 on average, so that weights counted in thousands do not make penalties a thousand times weaker.
+    """
     if task.class_weight is None and task.sample_weight is None:
         return None
     weight = np.ones(len(rows)) if task.sample_weight is None else np.nan_to_num(task.sample_weight[rows])
+    weight /= weight[position[train]].mean()
     if task.class_weight == "balanced":
         weight = weight * balanced_weights(task.y[rows], position[train])
     return weight

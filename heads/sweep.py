@@ -340,9 +340,10 @@ class Run:
     def _identity(self, task: str, blocks: Combination, head: str) -> str:
         """Return a digest of all that decides the numbers."""
         sweep, target = self.sweep, self.plans[task].task
+        weight = target.sample_weight
         parts: dict[str, Any] = {
             "task": [task, target.kind, target.classes, target.weights.tolist()],
-            "weights": [target.class_weight, None if target.sample_weight is None else _sha256(target.sample_weight)],
+            "weights": [target.class_weight, None if weight is None else ["mean 1", _sha256(weight)]],
             "entry": ENTRY_VERSION,
             "labels": [_sha256(target.y), _sha256(target.applies)],
             "blocks": [[name, sweep.digests[name]] for name in ("", *blocks)],

@@ -313,7 +313,7 @@ def test_class_and_sample_weights_reach_every_job():
     data = dataset(task, n=90)
     sweep = Sweep(data, matrix(data, image__bf_at_a=X), make_split(data, n_folds=3))
     for job in sweep.plan("kind", sweep.pairs).jobs:
-        expected = balanced_weights(job.y, job.train) * np.nan_to_num(weight)
+        expected = balanced_weights(job.y, job.train) * np.nan_to_num(weight) / weight[job.train].mean()
         np.testing.assert_allclose(job.sample_weight, expected)
         assert (job.weight(job.train) > 0).all()
 
@@ -351,6 +351,19 @@ def test_balanced_weights_equal_repeating_rows():
     [weighted] = HEADS["linear"].fit(X, [one], seed=0)
     [repeated] = HEADS["linear"].fit(X[twice], [other], seed=0)
     np.testing.assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), atol=1e-5)
+
+
+@pytest.mark.parametrize("head", ["linear", "lightgbm"])
+def test_weights_that_are_the_same_everywhere_change_nothing(head):
+    X, y, _ = planted(90, 8, n_classes=2)
+    found = []
+    for weight in (None, np.full(90, 700.0)):
+        data = dataset(replace(classes(y), sample_weight=weight), n=90)
+        entries = Sweep(data, matrix(data, image__bf_at_a=X), make_split(data, n_folds=3), heads=[head]).run()
+        found.append(by_head(entries)[head])
+    assert found[0]["chosen"] == found[1]["chosen"]
+    mine, theirs = (entry["metrics"]["log_loss"]["value"] for entry in found)
+    assert mine == pytest.approx(theirs, rel=1e-3)
 
 
 @pytest.mark.parametrize("change", [{"class_weight": "balanced"}, {"sample_weight": np.linspace(1, 2, 90)}])
