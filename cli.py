@@ -1090,11 +1090,11 @@ def finetune(
     rows, split = open_rows(dataset, tasks=task or (), subset=part.subset, final=part.final, seed=seed)
     ready = check_run(rows, split, settings, folder=folder, final=part.final, resume=resume, device=device, **what)
     say(*notes, *(f"warning: {note}" for note in ready.notes))
-    if part.subset is not None:
-        features = FeatureStore(folder / "features.zarr")  # of some rows only: in the way beside the dataset
+    own = FeatureStore(folder / "features.zarr")  # some rows only, or seen otherwise: in the way beside the dataset
+    features = features if part.subset is None else own
     needed = [(name, Options(weights, seed, device)) for name, weights in ready.encoders]
     sweep = sweep_rows(rows, split, features, needed=needed, **what)
-    run = Run(sweep, features, settings, folder, *open_runs(dataset), device=device, resume=resume)
+    run = Run(sweep, own, settings, folder, *open_runs(dataset), device=device, resume=resume)
     document = train(run, final=part.final) | {"notes": notes}
     is_partial = document["left_out"] or not sweep.matrix.complete.all()
     return Shown(document, finetune_report(document), left_out=is_partial)

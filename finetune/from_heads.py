@@ -64,7 +64,8 @@ def begin_from_heads(
     Args:
         network: Its encoders still as they were loaded; changed in place.
         sweep: Its dataset, tasks and seed; its features, as far as they are those of the network's encoders.
-        store: Has the vectors, or gets those that are missing.
+        store: Gets the vectors that the sweep does not have: the run's own, so that the dataset's keeps what `extract`
+            made.
         settings: `init` decides.
         rows: Training rows.
         runtime: Where encoders run.
@@ -115,14 +116,42 @@ def is_linear(network: MultimodalNetwork) -> bool:
 
 
 def _with_features(network: MultimodalNetwork, sweep: Sweep, store: FeatureStore, runtime: Runtime) -> Sweep:
-    """Return the sweep with a matrix of exactly the network's features, embedding what is not stored."""
+    """Return the sweep with a matrix of exactly the network's features, embedding what it does not have."""
     plans = [plan for plan in network.blueprint.branches if plan.kind != "metadata"]
     dataset = _with_stacks(sweep.dataset, plans)
     encoders = {_block(plan): _encoder(network, plan, dataset, runtime, seed=sweep.seed) for plan in plans}
-    extract_features(dataset, {block: [encoder] for block, encoder in encoders.items()}, store)
-    spaces = {f"{block}@{encoder.space.encoder}": encoder.space for block, encoder in encoders.items()}
+    known = {block: name for block, encoder in encoders.items() if (name := _found(sweep.matrix, block, encoder.space))}
+    unknown = {block: encoder for block, encoder in encoders.items() if block not in known}
+    if unknown:
+        extract_features(dataset, {block: [encoder] for block, encoder in unknown.items()}, store)
+    spaces = {f"{block}@{encoder.space.encoder}": encoder.space for block, encoder in unknown.items()}
     matrix = load_matrix_like(dataset, store, spaces=spaces, columns=network.blueprint.columns)
-    return replace(sweep, matrix=matrix, blocks=())
+    taken = {f"{block}@{encoders[block].space.encoder}": name for block, name in known.items()}
+    return replace(sweep, matrix=_joined(matrix, sweep.matrix, taken), blocks=())
+
+
+def _found(matrix: FeatureMatrix, block: str, space: FeatureSpace) -> str | None:
+    """Return what a matrix calls the vectors of a block in a space; None where it has none."""
+    own = (name for name in matrix.spaces if name.startswith((f"{block}@", f"{block}.")))
+    return next((name for name in own if matrix.spaces[name].fingerprint == space.fingerprint), None)
+
+
+def _joined(matrix: FeatureMatrix, other: FeatureMatrix, taken: Mapping[str, str]) -> FeatureMatrix:
+    """Return a matrix with some vectors of another matrix of the same rows, by the name to have and the name there."""
+    parts = {name: other.X[:, other.blocks[there]] for name, there in taken.items()}
+    ends = np.cumsum([matrix.X.shape[1], *(part.shape[1] for part in parts.values())])
+    places = {name: slice(int(a), int(b)) for name, a, b in zip(parts, ends[:-1], ends[1:], strict=True)}
+    complete = matrix.complete.copy()
+    for part in parts.values():
+        complete &= ~np.isnan(part[:, 0])
+    return replace(
+        matrix,
+        X=np.concatenate([matrix.X, *parts.values()], axis=1),
+        blocks={**matrix.blocks, **places},
+        complete=complete,
+        spaces={**matrix.spaces, **{name: other.spaces[there] for name, there in taken.items()}},
+        provenance={**matrix.provenance, **{name: other.provenance.get(there, {}) for name, there in taken.items()}},
+    )
 
 
 def _with_stacks(dataset: Dataset, plans: list[BranchPlan]) -> Dataset:

@@ -67,7 +67,7 @@ class Run:
 
     Attributes:
         sweep: The dataset, its split and tasks, and the heads' features: they are compared with on the same rows.
-        store: Has the vectors that a linear start needs, or gets them.
+        store: The run's own: gets the vectors that a linear start needs, where the sweep does not have them.
         settings: All that is chosen.
         folder: ``runs/NAME``.
         leaderboard: Has the heads' entries, and gets ours.

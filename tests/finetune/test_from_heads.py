@@ -41,14 +41,21 @@ def inputs(dataset: Dataset, made: MultimodalNetwork) -> dict:
     return found
 
 
-def start(dataset: Dataset, rows: np.ndarray, **table: object) -> MultimodalNetwork:
+def start(
+    dataset: Dataset,
+    rows: np.ndarray,
+    *,
+    matrix: FeatureMatrix | None = None,
+    store: FeatureStore | None = None,
+    **table: object,
+) -> MultimodalNetwork:
     """A network begun from the heads."""
     settings = read_settings({**HERE, **table})
     made = make_network(dataset, settings, rows=rows, seed=0)
     n = dataset.n_rows
     nothing = FeatureMatrix(dataset.ids, np.empty((n, 0), np.float32), {}, (), np.ones(n, bool), {}, {})
-    sweep = Sweep(dataset, nothing, make_split(dataset, seed=0))
-    line = begin_from_heads(made, sweep, stored(dataset), settings, rows=rows, runtime=RUNTIME)
+    sweep = Sweep(dataset, matrix or nothing, make_split(dataset, seed=0))
+    line = begin_from_heads(made, sweep, store or stored(dataset), settings, rows=rows, runtime=RUNTIME)
     assert line == f"task heads start from the linear solution of {len(rows)} training rows"
     return made.eval()
 
@@ -104,6 +111,21 @@ def test_texts_and_regressions_start_from_the_linear_solution_too(
     outputs = outputs_of(made, dataset)
     assert [plan.name for plan in made.blueprint.branches] == ["bf", "notes", "metadata"] and len(outputs) == 3
     check_equal_to_the_sweep(dataset, rows, outputs)
+
+
+def test_what_the_sweep_has_is_not_embedded_again(make_dataset: Callable[..., Path], tmp_path: Path) -> None:
+    dataset = load_dataset(make_dataset('[texts.notes]\ncolumn = "note"\n'))
+    rows, folder = np.arange(2, 24), str(text_folder(tmp_path / "text"))
+    first = start(dataset, rows, text_backbone=folder)
+    own = FeatureStore(tmp_path / "runs" / "features.zarr")
+    for backbones, embedded in ((None, []), (["test_resnet"], ["text"])):
+        matrix = load_matrix(dataset, stored(dataset), backbones=backbones)
+        again = start(dataset, rows, matrix=matrix, store=own, text_backbone=folder)
+        assert [space.modality for space in own.spaces()] == embedded
+        assert torch.allclose(again.heads["kind"].weight, first.heads["kind"].weight, atol=1e-5)
+    start(dataset, rows, matrix=load_matrix(dataset, stored(dataset)), store=own, text_backbone=folder, input_px=32)
+    assert [space.modality for space in own.spaces()] == ["image", "text"]
+    assert [space.modality for space in stored(dataset).spaces()] == ["image", "text"]
 
 
 def test_blocks_stacked_by_the_network_are_embedded_as_one(make_dataset: Callable[..., Path]) -> None:

@@ -154,6 +154,20 @@ def test_the_first_step_starts_from_the_linear_solution(tmp_path: Path) -> None:
     assert begun["train_loss"] < 0.5 * random["train_loss"]  # a solution of these rows, in training mode too
 
 
+def test_features_at_a_size_of_the_runs_own_stay_in_its_folder(tmp_path: Path) -> None:
+    make_images(tmp_path)
+    shortest = ("--set", "max_epochs=1", "--task", "kind", "--init", "heads")
+    for _ in range(2):
+        found = document(tmp_path, *shortest)
+        assert {b for e in found["entries"] for b in e["blocks"]} == {"image:bf@test_resnet", "image:bf@texture"}
+    usual = {s.encoder: s.preprocess.get("input_px") for s in FeatureStore(tmp_path / "features.zarr").spaces()}
+    [own] = FeatureStore(tmp_path / "runs" / "finetune" / "features.zarr").spaces()
+    assert own.preprocess["input_px"] == [32, 32] != usual["test_resnet"] and sorted(usual) == [
+        "test_resnet",
+        "texture",
+    ]
+
+
 def test_all_folds_are_scored_and_one_more_network_is_kept(tmp_path: Path) -> None:
     make_images(tmp_path, n_groups=6)
     run = tmp_path / "runs" / "finetune"
