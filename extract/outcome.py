@@ -6,7 +6,7 @@ from typing import Any
 
 from extract.lane import Clock, Lane
 from extract.preparation import Sources, why_unread
-from store import USUAL_CONVERSION, Dataset, FeatureStore
+from store import USUAL_CONVERSION, Dataset, FeatureStore, tuned_mark
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class SpaceReport:
     """What happened to one block in one feature space; ``rows = embedded + shared + present + failed``.
 
     Attributes:
-        name: ``image:bf@efficientnet_b0``.
+        name: ``image:bf@efficientnet_b0``, ``image:bf@efficientnet_b0#tuned-1f00ba12`` of a fine-tuned encoder.
         fingerprint: The space's.
         dim: d.
         rows: Rows of the block that have a file or text.
@@ -111,7 +111,7 @@ def make_report(want: Want, dataset: Dataset, store: FeatureStore, passes: Mappi
     seconds = passes[space.modality].seconds_of(want)
     device, engine, note = lane.engine
     return SpaceReport(
-        name=f"{want.block}@{space.encoder}",
+        name=f"{want.block}@{space.encoder}{tuned_mark(space.fingerprint, lane.encoder.provenance or {})}",
         fingerprint=space.fingerprint,
         dim=space.dim,
         rows=n_rows,

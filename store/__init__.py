@@ -27,6 +27,7 @@ from store.task import Task
 from store.threads import in_threads, usable_cores
 from store.variants import with_variants
 from store.vectors.features import FeatureStore
+from store.vectors.names import tuned_mark
 from store.view import (
     CONVERSIONS,
     PERTURBATIONS,
@@ -109,6 +110,7 @@ __all__ = [
     "submit_script",
     "summary",
     "text_key",
+    "tuned_mark",
     "usable_cores",
     "view_settings",
     "with_variants",

@@ -8,7 +8,7 @@ from store.dataset import Dataset, ImageBlock, TextBlock, hash_files
 from store.errors import InputError, did_you_mean
 from store.space import FeatureSpace
 from store.vectors.features import FeatureStore
-from store.vectors.names import TUNED, match_spaces
+from store.vectors.names import match_spaces, tuned_mark
 from store.view import view_settings, view_words
 
 
@@ -70,14 +70,13 @@ def _places(dataset: Dataset, store: FeatureStore, choose: Choose) -> dict[str, 
         keys = find_block(dataset, block).keys(hashes)
         content = [key for key in keys if key is not None]
         begun = [space for space in fitting if store.present(space, content).any()]
-        tuned = {space.fingerprint: "tuned_on" in store.provenance(space) for space in begun}
+        tuned = {space.fingerprint: tuned_mark(space.fingerprint, store.provenance(space)) for space in begun}
         names = {space.fingerprint: _place(dataset, block, space) for space in begun}
         times = Counter(name for fingerprint, name in names.items() if not tuned[fingerprint])
         for space in sorted(begun, key=lambda s: (s.encoder, s.fingerprint)):
             name = names[space.fingerprint]
-            own = f"#{TUNED * tuned[space.fingerprint]}{space.fingerprint[:8]}"
-            suffix = own if tuned[space.fingerprint] or times[name] > 1 else ""
-            found[f"{name}{suffix}"] = BlockSpace(block, space, keys)
+            told_apart = f"#{space.fingerprint[:8]}" if times[name] > 1 else ""
+            found[f"{name}{tuned[space.fingerprint] or told_apart}"] = BlockSpace(block, space, keys)
     return found
 
 

@@ -8,6 +8,7 @@ from store.counts import summary
 from store.dataset import Dataset
 from store.distribution import QUANTILES
 from store.section import Section
+from store.vectors.names import tuned_mark
 
 SHOWN = 20  # examples of a kind; --json has all
 SHOWN_VALUES = 6  # of a categorical column
@@ -34,7 +35,14 @@ def check_report(dataset: Dataset, problems: Sequence[Mapping[str, Any]]) -> lis
 def store_report(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
     """Return a row per feature space, of what `FeatureStore.info` gives."""
     columns = ["name", "fingerprint", "dim", "rows", "bytes", "failed"]
-    return [Section("Feature spaces", columns, [[str(row[column]) for column in columns] for row in rows])]
+    cells = [[_space_name(row), *(str(row[column]) for column in columns[1:])] for row in rows]
+    return [Section("Feature spaces", columns, cells)]
+
+
+def _space_name(row: Mapping[str, Any]) -> str:
+    """Return a space's name, which says where its encoder was fine-tuned."""
+    latest = row["provenance"][-1] if row["provenance"] else {}
+    return f"{row['name']}{tuned_mark(row['fingerprint'], latest)}"
 
 
 def damage_report(damage: Sequence[Mapping[str, str]], remedy: str) -> list[Section]:

@@ -1,13 +1,19 @@
 """What spaces are called: which of them a name may mean."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from store.errors import InputError, did_you_mean
 from store.space import FeatureSpace
 
 TUNED = "tuned-"
 """In a dataset, stands before the fingerprint of a fine-tuned encoder's space, which has the name of the original's."""
+
+
+def tuned_mark(fingerprint: str, provenance: Mapping[str, Any]) -> str:
+    """Return what ends the name of a fine-tuned encoder's space, ``#tuned-1f00ba12``; nothing of another's."""
+    return f"#{TUNED}{fingerprint[:8]}" if "tuned_on" in provenance else ""
 
 
 def find_space(name: str, spaces: Sequence[FeatureSpace], url: str) -> FeatureSpace:

@@ -371,13 +371,16 @@ def test_heads_take_a_tuned_encoder_by_its_folder_alone(tmp_path: Path) -> None:
     spaces = saved(tmp_path / "bundle", dataset, trained(dataset, branches=branches))
     folders = [word for space in spaces for word in ("--backbone", space["folder"])]
     run("extract", "--backbone", "test_resnet", "--weights", "random", "--device", "cpu")
-    run("extract", *folders, "--device", "cpu")
+    shown = run("extract", *folders, "--device", "cpu").stdout
     done = run("heads", *folders, "--task", "size", "--head", "linear", "--json")
     blocks = {block for entry in json.loads(done.stdout)["entries"] for block in entry["blocks"]}
     image, notes = (space["fingerprint"][:8] for space in spaces)
     run("heads", "--task", "size", "--head", "linear")
     assert blocks == read_by(*folders) < read_by()
     assert len(blocks) == 2 and f"image:bf@test_resnet#tuned-{image}" in blocks  # not the untuned one beside it
+    listed = CliRunner().invoke(app, ["store", "ls", "--store", str(dataset.folder / "features.zarr")]).stdout
+    assert all(f"{block} " in shown for block in blocks) and f"image@test_resnet#tuned-{image} " in listed
+    assert f"#tuned-{notes} " in listed and "image@test_resnet " in listed  # the untuned one
     assert {space.fingerprint[:8] for space in FeatureStore(dataset.folder / "features.zarr").spaces()} > {image, notes}
 
 
