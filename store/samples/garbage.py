@@ -8,7 +8,8 @@ What is planted, so that tests and readers know the truth:
   them. Only the picture tells: both are called a pizza box.
 - Picture and text both tell paper from the others. So with the picture alone Black and TTR are a coin toss, with the
   text alone Blue and Green are, and only both together tell all four bins apart.
-- A share of VAGUE texts says nothing ("some waste"); a share of WRONG items lies in the other bin of its pair.
+- A share of VAGUE texts says nothing ("some waste"); a share of WRONG items lies in the other bin of its pair;
+  ``misfiled.csv`` names them.
 - Bins are as unequal as BINS says. Train, Val and Test are 60, 20 and 20 % of each bin.
 
 Every share is met closely at any number of rows; row i is the same however many rows there are.
@@ -23,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from store.progress import Progress
-from store.samples.files import write_image
+from store.samples.files import write_image, write_text
 from store.samples.litter_picture import draw_litter
 from store.samples.shares import pick, share
 
@@ -124,7 +125,7 @@ def make_items(seed: int, n_rows: int) -> Iterator[Item]:
 
 
 def write_garbage(folder: Path, *, n_rows: int, seed: int, progress: Progress | None = None) -> None:
-    """Write the photos into their class folders.
+    """Write the photos into their class folders, and beside them which of these are wrong.
 
     Args:
         folder: An empty folder, or one in which this was interrupted.
@@ -137,3 +138,5 @@ def write_garbage(folder: Path, *, n_rows: int, seed: int, progress: Progress | 
         write_image(folder / item.path, partial(draw_litter, rng, item.look, soiled=item.bin == "Green"))
         if progress is not None:
             progress(done, n_rows)
+    wrong = [item for item in make_items(seed, n_rows) if item.folder != item.bin]
+    write_text(folder / "misfiled.csv", "\n".join(["file,bin", *(f"{item.path},{item.bin}" for item in wrong)]) + "\n")

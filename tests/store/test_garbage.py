@@ -64,3 +64,9 @@ def test_rows_are_the_same_however_many_there_are(tmp_path):
         assert task.classes[task.y[row]] == planted[id_].folder
         assert dataset.texts["name"].texts[row] == planted[id_].text
         assert dataset.given_split[row] == planted[id_].part.lower()
+
+
+def test_what_lies_in_the_wrong_folder_is_named(tmp_path):
+    folder = write_sample("garbage", tmp_path, n_rows=60).parent
+    wrong = [f"{item.path},{item.bin}" for item in make_items(0, 60) if item.folder != item.bin]
+    assert (folder / "misfiled.csv").read_text().splitlines() == ["file,bin", *wrong] and wrong
