@@ -729,7 +729,7 @@ def heads(
     jobs: Annotated[int, Option(min=1, help="Processes that fit at the same time.")] = 1,
 ) -> Shown:
     """Sweep heads over the stored features and metadata: which blocks earn their place?"""
-    from heads import bundle_folder, entries_report, evaluate, save_bundle, save_chart
+    from heads import bundle_folder, entries_report, evaluate, save_bundle, save_chart, save_warnings
 
     sweep = make_sweep(*place.open(**asdict(seen)), **asdict(tried), folds=folds)
     folder = bundle_folder(sweep, name) if save else None
@@ -738,6 +738,7 @@ def heads(
     say(f"chart: {document['chart']}")
     if folder is not None:
         document["bundle"] = str(save_bundle(sweep, entries, folder))
+        say(*(f"warning: {line}" for line in save_warnings(entries)))
         say(f"bundle: {document['bundle']}")
     return Shown(document, entries_report(entries, document), left_out=not sweep.matrix.complete.all())
 

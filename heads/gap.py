@@ -23,7 +23,7 @@ N_FOLDS = 5  # where the table gives train and val instead of folds
 def group_gap(
     sweep: Sweep, entries: Iterable[Entry], leaderboard: Leaderboard | None, predictions: Predictions
 ) -> list[dict[str, Any]]:
-    """Score each task's best entry under a random split too, and compare on the same rows.
+    """Score each task's best entry under one random split too, and compare on the same rows.
 
     Args:
         sweep: Its dataset's groups; without any there is nothing to compare.
@@ -33,7 +33,8 @@ def group_gap(
 
     Returns:
         JSON values, one per task: the headline metric ``random`` (groups are cut) and ``grouped`` (they are kept
-        together), and by how much the random split looks better: value, low, high, groups resampled.
+        together), and by how much the random split looks better: value, low, high, groups resampled (one split
+        is drawn: by how much another one would differ is not in it).
     """
     groups = sweep.dataset.groups
     merged_only = sweep.dataset.spec.group is None and bool(sweep.split.merged)
@@ -127,7 +128,7 @@ def _words(line: dict[str, Any], group: str, *, leaves_signal: bool) -> str:
     random, grouped = line["random"]["value"], line["grouped"]["value"]
     if random is None or grouped is None or line["low"] is None:
         return f"{ABOUT}: no interval for {line['metric']}, too few groups were scored"
-    scores = f"{line['metric']} {random:.3g} under a random split, {grouped:.3g} with each {group} kept on one side"
+    scores = f"{line['metric']} {random:.3g} under one random split, {grouped:.3g} with each {group} kept on one side"
     by = f"{line['value']:+.3g} {span(line)}"
     if verdict_of(line) == "helps":
         text = f"{ABOUT}: {scores}; {by} of it is recognising the {group}, not predicting {line['task']}"

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from heads.calibration import CalibratedHead
 from heads.columns import describe_columns
 from heads.condition import fit_conditions
 from heads.entry import SCORES, versions
-from heads.leaderboard import Entry, best
+from heads.leaderboard import Entry, best, may_choose
 from heads.matrix import METADATA
 from heads.ood import Reference, make_reference
 from heads.plan import Plan
@@ -31,12 +32,15 @@ def fit_bundle(sweep: Sweep, entries: Iterable[Entry], folder: Path) -> Bundle:
     Raises:
         InputError: No entry looks at features.
     """
+    entries = list(entries)
     chosen = {task: entry for task, entry in best(entries).items() if task in sweep.task_names}
     if not chosen:
         raise InputError("there is nothing to save: no head that looks at features was run")
     pairs = [sweep.split.whole(sweep.dataset.ids)]
     plans = {task: sweep.plan(task, pairs) for task in chosen}
-    bundle = _make_bundle(sweep, chosen, plans, _fit_together(sweep, chosen, plans))
+    bundle = _make_bundle(
+        sweep, chosen, plans, _fit_together(sweep, chosen, plans), [e for e in entries if not may_choose(e)]
+    )
     bundle = replace(bundle, conditions=fit_conditions(sweep, chosen, pairs))
     check_columns(bundle)
     write_bundle(bundle, folder)
@@ -56,7 +60,11 @@ def _fit_together(sweep: Sweep, chosen: Mapping[str, Entry], plans: Mapping[str,
 
 
 def _make_bundle(
-    sweep: Sweep, chosen: Mapping[str, Entry], plans: Mapping[str, Plan], fitted: Mapping[str, CalibratedHead]
+    sweep: Sweep,
+    chosen: Mapping[str, Entry],
+    plans: Mapping[str, Plan],
+    fitted: Mapping[str, CalibratedHead],
+    held_out: Sequence[Entry],
 ) -> Bundle:
     matrix = sweep.matrix
     used = {name for entry in chosen.values() for name in entry["blocks"]}
@@ -74,13 +82,22 @@ def _make_bundle(
                 head=entry["head"],
                 blocks=tuple(entry["blocks"]),
                 fitted=fitted[task],
-                scores={name: entry[name] for name in SCORES},
+                scores=_scores(entry) | {"held_out": [_scores(e) for e in held_out if _key(e) == _key(entry)]},
             )
             for task, entry in chosen.items()
         },
         reference=_training_reference(sweep, blocks, plans),
         about={"split_fingerprint": sweep.split.fingerprint, "seed": sweep.seed, "versions": versions()},
     )
+
+
+def _scores(entry: Entry) -> dict[str, Any]:
+    return {name: entry[name] for name in SCORES}
+
+
+def _key(entry: Entry) -> tuple[Any, ...]:
+    """What two entries share that are the same head, scored on other rows."""
+    return entry["task"], *entry["blocks"], entry["head"]
 
 
 def check_columns(bundle: Bundle) -> None:

@@ -139,6 +139,7 @@ def _task_section(
     lines = [_best_of(rows, chosen)]
     lines += [line["words"] for line in evaluation["selection"] if line["task"] == task]
     lines += [] if chosen is None else _belief(chosen)
+    lines += [f"on {row['split']}: {row['verdict']}" for row in rows if row["standing"] and not may_choose(row)]
     lines += [_looked_at(row) for row in rows if row["n_earlier"]]
     lines += [line["words"] for line in evaluation["comparisons"] if line["task"] == task and line["is_main"]]
     lines += [line["words"] for line in evaluation["group_gap"] if line["task"] == task]

@@ -11,7 +11,7 @@ from heads.chart import draw_scores
 from heads.combination import combinations
 from heads.comparison import compare_blocks
 from heads.gap import group_gap
-from heads.leaderboard import Entry, Leaderboard
+from heads.leaderboard import Entry, Leaderboard, best
 from heads.matrix import METADATA
 from heads.predictions import Predictions
 from heads.refit import fit_bundle
@@ -188,6 +188,15 @@ def save_bundle(sweep: Sweep, entries: Sequence[Entry], folder: Path) -> Path:
     """Refit the best heads on all training rows, write them to where `bundle_folder` says, and return the folder."""
     fit_bundle(sweep, entries, folder)
     return folder
+
+
+def save_warnings(entries: Sequence[Entry]) -> list[str]:
+    """Say which tasks `save_bundle` keeps a head for that may be no better than none."""
+    doubtful = [entry for entry in best(entries).values() if not entry["beats_baseline"]]
+    return [
+        f"{entry['task']}: the saved head is not sure to be worth more than none: {entry['verdict']}"
+        for entry in doubtful
+    ]
 
 
 def save_chart(sweep: Sweep, entries: Sequence[Entry]) -> Path:

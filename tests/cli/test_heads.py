@@ -28,7 +28,7 @@ def test_heads_find_the_planted_signal_and_say_what_it_is_worth(make_dataset: Ma
     assert image["metrics"]["accuracy"]["low"] > prior["metrics"]["accuracy"]["high"]
     assert image["beats_baseline"] and image["n_groups"] == 8
     lines = (spec.parent / "runs" / "leaderboard.jsonl").read_text().splitlines()
-    assert len(lines) == len(entries) + 1  # and the best one once more under a random split
+    assert len(lines) == len(entries) + 1  # and the best one once more under one random split
     again = run_json("heads", "--data", spec)
     assert again["entries"][0]["metrics"] == entries[0]["metrics"]
     assert [again[key] for key in ("comparisons", "group_gap")] == [document["comparisons"], document["group_gap"]]
@@ -149,8 +149,10 @@ def test_leaderboard_shows_held_out_rows_last_and_marked(make_dataset: Make) -> 
     table["part"] = ["test" if group in ("g1", "g4") else "train" for group in table["specimen"]]
     table.to_csv(spec.parent / "labels.csv", index=False)
     spec.write_text('split = "part"\n' + spec.read_text())
-    entries = run_json("heads", "--data", spec, "--head", "linear", "--final", "--folds", "3")["entries"]
+    entries = run_json("heads", "--data", spec, "--head", "linear", "--final", "--folds", "3", "--save")["entries"]
     [final] = [e for e in entries if e["split"] == "test" and e["blocks"]]
+    [kept] = load_bundle(spec.parent / "runs" / "heads").models["kind"].scores["held_out"]
+    assert kept["split"] == "test" and kept["metrics"] == final["metrics"]
     found = run_json("leaderboard", "--data", spec)["entries"]
     assert [row["is_held_out"] for row in found] == [False] * 4 + [True] * 2
     assert found[4]["value"] == final["metrics"]["accuracy"]["value"] and found[5]["head"] == "prior"

@@ -138,6 +138,16 @@ def test_several_tasks_have_a_table_of_all_with_the_best_head_of_each_combinatio
     assert section.lines[0] == "  * better than without features; of several heads the best"
 
 
+def test_held_out_rows_have_a_verdict_of_their_own() -> None:
+    held_out = {"split": "test", "verdict": "accuracy not told apart from without features"}
+    found = [entry("prior", 0.5), entry(), entry("prior", 0.5, split="test"), entry(value=0.5, **held_out)]
+    [section] = entries_report(found, NOTHING)
+    assert [line for line in section.lines if line.startswith(("  best", "  on "))] == [
+        "  best: accuracy better than without features by 0.4",
+        "  on test: accuracy not told apart from without features",
+    ]
+
+
 def test_a_prior_that_nothing_beats_is_said() -> None:
     [section] = entries_report([entry("prior", 0.5), entry(value=0.4, n_groups=None)], NOTHING)
     assert section.lines[0] == "  nothing does better than the baseline"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from heads import WHOLE, Sweep, open_rows, open_runs, run_folder, run_sweep, sweep_warnings
+from heads import WHOLE, Sweep, open_rows, open_runs, run_folder, run_sweep, save_warnings, sweep_warnings
 from store import InputError, Split, make_split
 from tests.heads.made import classes, dataset, matrix, planted
 
@@ -24,6 +24,13 @@ def test_a_sweep_is_kept_beside_its_dataset_and_told_of_entry_by_entry(tmp_path:
     assert heard == [(1, 2), (2, 2)] and [entry["head"] for entry in entries] == ["prior", "linear"]
     assert board.known().keys() == {entry["identity"] for entry in entries}
     assert all(len(predictions.of(entry).y) == 30 for entry in entries)
+
+
+def test_a_head_that_is_no_better_than_none_is_saved_with_a_warning(tmp_path: Path) -> None:
+    entries = run_sweep(sweep_of(tmp_path))
+    assert save_warnings(entries) == []
+    [warning] = save_warnings([entry | {"beats_baseline": False, "verdict": "not told apart"} for entry in entries])
+    assert warning == "kind: the saved head is not sure to be worth more than none: not told apart"
 
 
 def test_final_without_held_out_rows_fits_nothing(tmp_path: Path) -> None:
