@@ -83,7 +83,7 @@ class Leaderboard:
             return file.read(1) == b"\n"
 
 
-def may_choose(entry: Entry) -> bool:
+def may_choose(entry: Mapping[str, Any]) -> bool:
     """Say whether an entry may be chosen by: it scores folds or val; any other split is a held-out set."""
     return entry["split"] in ("cv", "val") or entry["split"].startswith(ONE_FOLD)
 
