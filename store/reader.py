@@ -93,10 +93,21 @@ def _list_folder(spec: DatasetSpec, source: Path) -> pd.DataFrame:
     needs += [f"[metadata.{name}]" for name, meta in spec.metadata.items() if meta.column is not None]
     if needs:
         raise InputError(f"{source}: {', '.join(needs)} come from a column, which a folder has not; give a table")
+    for name, block in spec.images.items():
+        if block.stack is None and not (source / block.folder).is_dir():
+            raise InputError(_lacks_folder(source, name, block.folder))
     found = list_images(spec, source)
     if not found:
         raise InputError(f"{source}: holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return pd.DataFrame({FILE: found})
+
+
+def _lacks_folder(source: Path, name: str, folder: str) -> str:
+    """Say that a folder to predict on does not hold what an image block lies in; it may be that very folder."""
+    parts = Path(folder).parts
+    is_it = source.parts[-len(parts) :] == parts
+    remedy = f"give {source.parents[len(parts) - 1]}" if is_it else "give a folder that has it, or a table"
+    return f"{source}: has to hold the folder {folder}, as [images.{name}] folder = {folder!r} says; {remedy}"
 
 
 class _Reader:

@@ -229,6 +229,18 @@ def test_a_table_finds_its_images_beside_it_where_the_absolute_root_is_another_m
         prediction_dataset(spec, tmp_path / "new" / "labels.csv")
 
 
+def test_a_folder_to_predict_on_holds_the_folder_of_each_block(make_dataset: Make, tmp_path: Path) -> None:
+    spec = load_dataset(make_dataset()).spec
+    below = spec.model_copy(update={"images": {"bf": spec.images["bf"].model_copy(update={"folder": "images"})}})
+    assert prediction_dataset(below, tmp_path).n_rows == 24
+    message = r"images: has to hold the folder images, as \[images.bf\] folder = 'images' says; give .*"
+    with pytest.raises(InputError, match=f"{message}{tmp_path.name}$"):
+        prediction_dataset(below, tmp_path / "images")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InputError, match=r"other: has to hold the folder images.*; give a folder that has it"):
+        prediction_dataset(below, tmp_path / "other")
+
+
 def test_a_folder_cannot_stand_in_for_a_column(make_dataset: Make, tmp_path: Path) -> None:
     spec = load_dataset(make_dataset('[texts.note]\ncolumn = "note"\n')).spec
     with pytest.raises(InputError, match=r"\[texts.note\] come from a column, which a folder has not; give a table"):
