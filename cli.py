@@ -1081,7 +1081,7 @@ def finetune(
     """Train the whole network, and say whether that was worth it beside the heads."""
     from extract import Options
     from finetune import Run, check_run, choose_settings, finetune_report
-    from heads import open_rows, open_runs, run_folder
+    from heads import open_rows, open_runs, run_folder, store_of_subset
     from store import FeatureStore
 
     dataset, features = place.open()
@@ -1091,8 +1091,8 @@ def finetune(
     rows, split = open_rows(dataset, tasks=task or (), subset=part.subset, final=part.final, seed=seed)
     ready = check_run(rows, split, settings, folder=folder, final=part.final, resume=resume, device=device, **what)
     say(*notes, *(f"warning: {note}" for note in ready.notes))
-    own = FeatureStore(folder / "features.zarr")  # some rows only, or seen otherwise: in the way beside the dataset
-    features = features if part.subset is None else own
+    features = features if part.subset is None else store_of_subset(rows, folder)
+    own = FeatureStore(folder / "features.zarr")  # of vectors that extract would not have made
     needed = [(name, Options(weights, seed, device)) for name, weights in ready.encoders]
     sweep = sweep_rows(rows, split, features, needed=needed, **what)
     run = Run(sweep, own, settings, folder, *open_runs(dataset), device=device, resume=resume)

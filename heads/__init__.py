@@ -53,6 +53,7 @@ from heads.runs import (
     save_chart,
     save_warnings,
     store_beside,
+    store_of_subset,
     sweep_warnings,
     training_of,
 )
@@ -153,6 +154,7 @@ __all__ = [
     "standings",
     "standings_report",
     "store_beside",
+    "store_of_subset",
     "sweep_warnings",
     "table",
     "target_scale",

@@ -25,6 +25,7 @@ from store import (
     InputError,
     Progress,
     Split,
+    block_spaces,
     draw_subset,
     load_dataset,
     merge_groups,
@@ -64,6 +65,26 @@ def store_beside(bundle: Path, out: Path, url: str | None) -> FeatureStore:
     """
     beside_dataset = bundle.resolve().parent.parent / "features.zarr"
     return FeatureStore(url or (beside_dataset if beside_dataset.exists() else out.parent / "features.zarr"))
+
+
+def store_of_subset(dataset: Dataset, folder: Path) -> FeatureStore:
+    """Return the store in a run's folder for some rows only: they would be in the way beside the dataset.
+
+    Spaces that lack one of these rows are of another subset, and deleted.
+
+    Args:
+        dataset: The rows.
+        folder: ``runs/NAME``.
+    """
+    store = FeatureStore(folder / "subset.zarr")
+    lacking, found = set[str](), set[str]()
+    for at in block_spaces(dataset, store).values():
+        is_whole = not store.missing(at.space, [key for key in at.keys if key is not None])
+        (found if is_whole else lacking).add(at.space.fingerprint)
+    doomed = {space.fingerprint for space in store.spaces()} - (found - lacking)
+    if doomed:
+        store.gc(drop=sorted(doomed))
+    return store
 
 
 def training_of(bundle: Path, spec: Path | None) -> tuple[Dataset, Split] | None:

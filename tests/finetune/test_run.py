@@ -187,11 +187,21 @@ def test_a_subset_trains_on_so_many_rows(tmp_path: Path) -> None:
     found = document(tmp_path, "--subset", "12", "--set", "init=backbone")
     own = [entry for entry in found["entries"] if entry["head"] == "finetune"]
     assert [entry["task"] for entry in own] == ["kind", "level"] and all(1 <= entry["n_rows"] <= 4 for entry in own)
-    store = FeatureStore(tmp_path / "runs" / "finetune" / "features.zarr")
+    store = FeatureStore(tmp_path / "runs" / "finetune" / "subset.zarr")
     assert {store.info(space)["rows"] for space in store.spaces()} == {12}  # no test rows: nothing asks for them
     assert not (tmp_path / "features.zarr").exists()
     drawn = json.loads((tmp_path / "runs" / "finetune" / "bundle.json").read_text())["subset"]
     assert len(drawn) == 12 and not set(drawn) & {f"r{i}" for i in range(18, 24)}
+
+
+def test_another_subset_of_the_same_run_embeds_its_own_rows(tmp_path: Path) -> None:
+    make_images(tmp_path)
+    for n_rows in (12, 16):
+        words = ("--subset", str(n_rows), "--task", "kind", "--init", "heads", "--set", "max_epochs=1")
+        found = document(tmp_path, *words)
+        assert {b for e in found["entries"] for b in e["blocks"]} == {"image:bf@test_resnet", "image:bf@texture"}
+        store = FeatureStore(tmp_path / "runs" / "finetune" / "subset.zarr")
+        assert [store.info(space)["rows"] for space in store.spaces()] == [n_rows] * 2
 
 
 def test_unreadable_images_are_left_out_with_exit_code_3(tmp_path: Path) -> None:
