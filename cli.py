@@ -819,15 +819,16 @@ def transfer(
     tried: Tried,
     hold_out: Annotated[Words, Option(help="COLUMN=VALUE that no model sees; repeatable.")] = None,
     leave_one_group_out: Annotated[
-        bool, Option("--leave-one-group-out", help="Each group in turn is never seen.")
+        bool, Option("--leave-one-group-out", help="Each group in turn is never seen. Default without --hold-out.")
     ] = False,
 ) -> Shown:
-    """Score on what was never seen: another instrument, another specimen."""
+    """Score on what was never seen: each group in turn, or with --hold-out such as another instrument."""
     from heads import held_out_groups, held_out_values, open_runs, transfer_report
     from heads import transfer as score_transfer
 
-    sweep = make_sweep(*place.open(), **tried.linear)
-    held = held_out_values(sweep.dataset, hold_out or [])
+    dataset, features = place.open()
+    held = held_out_values(dataset, hold_out or [])
+    sweep = make_sweep(dataset, features, **tried.linear)
     if leave_one_group_out or not held:
         held |= held_out_groups(sweep.dataset, sweep.split)
     entries = score_transfer(sweep, held, *open_runs(sweep.dataset))

@@ -36,7 +36,6 @@ from heads.report import (
     predictions_report,
     robustness_report,
     standings_report,
-    transfer_report,
 )
 from heads.ridge import target_scale
 from heads.robustness import check_plain, disturbed, robustness
@@ -61,6 +60,7 @@ from heads.standings import standings
 from heads.stored import Result, Stored, Wanted
 from heads.sweep import WHOLE, Sweep, check_names
 from heads.transfer import held_out_groups, held_out_values, transfer
+from heads.transfer_report import transfer_report
 
 __all__ = [
     "ABSENT",

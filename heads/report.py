@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from heads.leaderboard import NO_FEATURES, Entry, best, may_choose, ranked, table
-from heads.metrics import HEADLINE
 from heads.registry import PRIOR
 from heads.selection import HANDFUL, LAST, flattered
 from store import Section
@@ -60,14 +59,6 @@ def audit_report(document: Mapping[str, Any]) -> list[Section]:
     columns = ["row", "row", "kind", "cosine", "crosses", "labelled differently"]
     found = [_labels_section(task, labels) for task, labels in document["labels"].items()]
     return [Section("Duplicates", columns, cells, [line, ""]), *found]
-
-
-def transfer_report(entries: Iterable[Entry]) -> list[Section]:
-    """Return, for the best entry of each task, its score on every held-out part."""
-    tasks: dict[str, list[Entry]] = {}
-    for entry in ranked(e for e in entries if e["head"] != PRIOR):
-        tasks.setdefault(entry["task"], []).append(entry)
-    return [_transfer_section(task, own[0], len(own)) for task, own in sorted(tasks.items())]
 
 
 def curve_report(curves: Iterable[Mapping[str, Any]]) -> list[Section]:
@@ -297,18 +288,6 @@ def _labels_section(task: str, found: Mapping[str, Any]) -> Section:
     if not found["beats_baseline"]:
         lines.append("do not believe this list: the model it comes from is not told apart from the baseline")
     return Section(task, columns, cells, [f"  {line}" for line in lines])
-
-
-def _transfer_section(task: str, entry: Entry, n_entries: int) -> Section:
-    columns = ["never seen", "rows", HEADLINE[entry["kind"]], "without features", "verdict"]
-    cells = [
-        [part["held_out"], str(part["n_rows"]), interval(part["score"]), number(part["baseline"]), part["verdict"]]
-        for part in entry["parts"]
-    ]
-    lines = [f"all together: {interval(entry['metrics'][entry['headline']])}; {entry['verdict']}"]
-    lines += [f"{flattered(n_entries, 'entries')}: --blocks and --head name one"] if n_entries > 1 else []
-    title = f"{task}: {' + '.join(entry['blocks'])}, {entry['head']}"
-    return Section(title, columns, cells, [*(f"  {line}" for line in lines), ""])
 
 
 def _robustness_section(found: Mapping[str, Any]) -> Section:

@@ -31,9 +31,12 @@ def held_out_values(dataset: Dataset, conditions: Sequence[str]) -> dict[str, Ma
     found = {}
     for condition in conditions:
         column, equals, value = (part.strip() for part in condition.partition("="))
-        if not equals:
+        if not (equals and value):
             raise InputError(f"--hold-out {condition!r}: give a column and a value, such as instrument=SEM")
-        cells = read_column(dataset, column)
+        try:
+            cells = read_column(dataset, column)
+        except InputError as error:
+            raise InputError(f"--hold-out {condition!r}: {error}") from None
         if not (cells == value).any():
             known = sorted({str(cell) for cell in cells if cell is not None})
             shown = ", ".join(known[:10]) + (", …" if len(known) > 10 else "")
@@ -49,7 +52,10 @@ def held_out_groups(dataset: Dataset, split: Split) -> dict[str, Mask]:
         InputError: The dataset has no groups.
     """
     if dataset.groups is None:
-        raise InputError("--leave-one-group-out: the dataset has no groups; add group to dataset.toml, or --hold-out")
+        raise InputError(
+            "there are no groups to leave out one by one; add group to dataset.toml, or hold rows out by a column: "
+            "--hold-out COLUMN=VALUE"
+        )
     groups = np.unique(dataset.groups[split.fitting(dataset.ids)])
     return {group: dataset.groups == group for group in groups.tolist()}
 
@@ -67,7 +73,8 @@ def transfer(
 
     Returns:
         Entries over all parts together, with ``parts`` beside: the headline metric of each part with its baseline and
-        the paired difference to it. Groups are resampled; rows, where a part is a single group.
+        the paired difference to it. Groups are resampled; rows, where a part is a single group or there are none
+        (``resampled`` says which).
 
     Raises:
         InputError: A part has no row to score, or leaves none to fit on.
@@ -96,7 +103,8 @@ def _pair(sweep: Sweep, name: str, mask: Mask) -> tuple[NDArray[np.int64], NDArr
     if not score.any():
         raise InputError(f"{name}: all of its rows are kept for the final test; hold out something else")
     if not train.any():
-        raise InputError(f"{name}: no row is left to fit on; every other row shares a group with it")
+        why = "every row has it" if mask[fitting].all() else "every other row shares a group with one that has it"
+        raise InputError(f"{name}: no row is left to fit on, since {why}; hold out something else")
     return np.flatnonzero(train), np.flatnonzero(score)
 
 
@@ -109,12 +117,14 @@ def _parts(entry: Entry, scored: Scored, prior: Scored, names: Sequence[str]) ->
 
 def _part(entry: Entry, name: str, scored: Scored, prior: Scored) -> dict[str, Any]:
     metric, n_rows = entry["headline"], len(scored.y)
-    found: dict[str, Any] = {"held_out": name, "n_rows": n_rows, "metric": metric}
+    found: dict[str, Any] = {"held_out": name, "n_rows": n_rows, "metric": metric, "resampled": "rows"}
     if not n_rows:
         empty = dict.fromkeys(("value", "low", "high"))
         return found | {"score": empty, "baseline": None, "difference": empty, "verdict": "no labelled row"}
     if scored.unit.max() == 0:
         scored, prior = (replace(side, unit=np.arange(n_rows)) for side in (scored, prior))
+    elif entry["n_groups"] is not None:
+        found["resampled"] = "groups"
     mine, base = (bootstrapped(side, metric) for side in (scored, prior))
     gap = difference(mine, base, is_better_higher=METRICS[metric].is_better_higher).interval()
     word = {1: "better than", -1: "worse than"}.get(side_of_zero(gap) or 0, "not told apart from")

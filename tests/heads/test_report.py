@@ -1,6 +1,6 @@
 from typing import Any
 
-from heads.report import audit_report, curve_report, entries_report, standings_report, transfer_report
+from heads.report import audit_report, curve_report, entries_report, standings_report
 
 NOTHING: dict[str, list[Any]] = {"comparisons": [], "selection": [], "group_gap": []}
 
@@ -182,15 +182,6 @@ def test_long_lists_of_an_audit_are_cut_and_counted() -> None:
         "  few looks like many: 3 rows (25%), 2 of them confidently",
     ]
     assert doubtful.lines[-1].startswith("  do not believe this list")
-
-
-def test_transfer_shows_the_best_entry_part_by_part() -> None:
-    score = {"value": 0.75, "low": None, "high": None}
-    part = {"held_out": "g1", "n_rows": 4, "score": score, "baseline": 0.5, "verdict": "not told apart"}
-    [section] = transfer_report([entry("prior", 0.95), entry(value=0.6), entry(parts=[part])])
-    assert section.title == "kind: image:bf@texture + metadata, linear"
-    assert section.rows == [["g1", "4", "0.750 [-, -]", "0.500", "not told apart"]]
-    assert section.lines[0].startswith("  all together: 0.900 [0.800, 1.000]; accuracy better")
 
 
 def test_a_curve_has_a_row_per_size_and_one_for_self_training() -> None:

@@ -67,8 +67,10 @@ def test_no_model_has_seen_a_row_of_a_held_out_row_s_group():
     X = rng.normal(size=(40, 60))[specimen] + rng.normal(0, 0.01, (160, 60))
     magnification = np.tile([0, 0, 1, 1], 40)
     held = {f"m={m}": magnification == m for m in (0, 1)}
-    with pytest.raises(InputError, match="m=0: no row is left to fit on"):  # every specimen is there at both
-        transferred(a_sweep(classes(y), X, groups=specimen), held)
+    with pytest.raises(InputError, match="m=0: no row is left to fit on, since every other row shares a group"):
+        transferred(a_sweep(classes(y), X, groups=specimen), held)  # every specimen is there at both
+    with pytest.raises(InputError, match="made=up: no row is left to fit on, since every row has it; hold out"):
+        transferred(a_sweep(classes(y), X, groups=specimen), {"made=up": np.ones(160, dtype=bool)})
     some = {"first": np.isin(specimen, range(10)) & (magnification == 0)}
     linear = transferred(a_sweep(classes(y), X, groups=specimen), some)[-1]
     assert linear["parts"][0]["score"]["value"] < 0.95 and linear["n_groups"] == 10
@@ -81,6 +83,10 @@ def test_every_group_is_left_out_once_and_its_interval_is_over_rows():
     linear = transferred(sweep, held_out_groups(sweep.dataset, sweep.split))[-1]
     assert [part["held_out"] for part in linear["parts"]] == list("012345")
     assert all(part["n_rows"] == 20 and part["score"]["low"] is not None for part in linear["parts"])
+    assert {part["resampled"] for part in linear["parts"]} == {"rows"}
+    half = {"half": np.arange(120) < 60}
+    assert transferred(sweep, half)[-1]["parts"][0]["resampled"] == "groups"
+    assert transferred(a_sweep(classes(y), X), half)[-1]["parts"][0]["resampled"] == "rows"
 
 
 def test_groups_kept_whole_for_the_test_are_not_left_out_in_turn():
@@ -145,9 +151,13 @@ def test_a_condition_names_its_rows_or_what_is_wrong(tmp_path):
     }
     with pytest.raises(InputError, match=r"no row has it; there is SEM, TEM\. Did you mean 'SEM'"):
         held_out_values(data, ["instrument=SEMM"])
-    with pytest.raises(InputError, match=r"no column 'instrumnt'.*Did you mean 'instrument'"):
+    with pytest.raises(
+        InputError, match=r"--hold-out 'instrumnt=SEM': there is no column 'instrumnt'.*Did you mean 'instrument'"
+    ):
         held_out_values(data, ["instrumnt=SEM"])
     with pytest.raises(InputError, match="give a column and a value"):
         held_out_values(data, ["SEM"])
-    with pytest.raises(InputError, match="the dataset has no groups"):
+    with pytest.raises(InputError, match="--hold-out 'year=': give a column and a value"):
+        held_out_values(data, ["year="])
+    with pytest.raises(InputError, match="no groups to leave out one by one; add group to dataset"):
         held_out_groups(data, make_split(data, n_folds=3))
