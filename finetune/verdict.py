@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heads import PRIOR, Entry, Predictions, best, compare_entries, gain_words, may_choose
+from heads import PRIOR, Entry, Predictions, best, compare_entries, gain_words, is_held_out
 
 WORDS = {"helps": "worth it", "hurts": "not worth it", "not told apart": "not told apart", "no interval": "no interval"}
 
@@ -25,7 +25,7 @@ def compare_with_heads(
         JSON values per entry: its ``split``; ``head`` and ``blocks`` of the best, value, low, high (above 0:
         fine-tuning is better), ``verdict`` and ``words``.
     """
-    final = {(e["task"], e["split"]): e for e in heads if e["head"] != PRIOR and not may_choose(e)}
+    final = {(e["task"], e["split"]): e for e in heads if e["head"] != PRIOR and is_held_out(e)}
     chosen = {(e["task"], e["split"]): e for e in best(heads).values()}
     pairs = ((entry, (chosen | final).get((entry["task"], entry["split"]))) for entry in tuned)
     return [_compared(entry, head, predictions) for entry, head in pairs if head is not None]
@@ -59,7 +59,7 @@ def summary(comparisons: Sequence[Mapping[str, Any]]) -> str:
 def _compared(tuned: Entry, head: Entry, predictions: Predictions) -> dict[str, Any]:
     gap = compare_entries(tuned, head, predictions)
     named = {"split": tuned["split"], "head": head["head"], "blocks": head["blocks"]}
-    where = "" if may_choose(tuned) else f"{tuned['split']}: "
+    where = f"{tuned['split']}: " if is_held_out(tuned) else ""
     beside = f"{head['head']} on {' + '.join(head['blocks'])}"
     words = f"{where}fine-tuned beside {beside}: {gain_words(gap, gap['metric'])}: {WORDS[gap['verdict']]}"
     return {**gap, **named, "words": words}

@@ -18,7 +18,7 @@ from heads.given import Given, calibration_of, given_entry
 from heads.head import balanced_weights, standardise
 from heads.importance import block_importance, network_importance
 from heads.layers import FEATURES, Layer, bundle_of_layers, features_matrix
-from heads.leaderboard import Entry, Leaderboard, best, may_choose, ranked, table
+from heads.leaderboard import Entry, Leaderboard, best, is_held_out, ranked, table
 from heads.linear import ABSENT, LinearHead
 from heads.matrix import MISSING, FeatureMatrix, load_matrix, load_matrix_like, metadata_columns
 from heads.metrics import HEADLINE, METRICS
@@ -122,12 +122,12 @@ __all__ = [
     "held_out_groups",
     "held_out_values",
     "importance_report",
+    "is_held_out",
     "learning_curves",
     "load_bundle",
     "load_matrix",
     "load_matrix_like",
     "make_panels",
-    "may_choose",
     "mean_ranks",
     "merge_duplicates",
     "metadata_columns",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.leaderboard import NO_FEATURES, Entry, ranked
+from heads.leaderboard import NO_FEATURES, Entry, block_words, ranked
+from heads.matrix import METADATA
 from heads.metrics import METRICS
 from heads.registry import PRIOR
 
@@ -190,12 +191,13 @@ def make_figure(size_inches: tuple[float, float]) -> "Figure":
 
 
 def _bars(ranked_entries: Sequence[Entry]) -> list[Entry]:
-    """Return the prior, then the best entry of each combination, small combinations first."""
+    """Return the prior, then the best entry of MAX_BARS combinations and of the metadata alone, small ones first."""
     first: dict[tuple[str, ...], Entry] = {}
     for entry in ranked_entries:
         first.setdefault(tuple(entry["blocks"]), entry)
     prior = [entry for entry in first.values() if entry["head"] == PRIOR]
-    others = [entry for entry in first.values() if entry["head"] != PRIOR][:MAX_BARS]
+    others = [entry for entry in first.values() if entry["head"] != PRIOR]
+    others = [entry for i, entry in enumerate(others) if i < MAX_BARS or entry["blocks"] == [METADATA]]
     return prior + sorted(others, key=lambda entry: (len(entry["blocks"]), entry["blocks"]))
 
 
@@ -240,4 +242,4 @@ def _label(entry: dict[str, Any]) -> str:
     """Return a bar's name on two short lines."""
     if entry["head"] == PRIOR:
         return f"prior\n{NO_FEATURES}"
-    return "\n+ ".join(entry["blocks"])
+    return block_words(entry, between="\n+ ")

@@ -6,7 +6,7 @@ from typing import Any
 
 from heads.combination import Combination
 from heads.entry import FEW_GROUPS, bootstrapped, span
-from heads.leaderboard import Entry, may_choose, ranked
+from heads.leaderboard import Entry, is_held_out, ranked
 from heads.metrics import METRICS, Estimate, Interval, difference, side_of_zero
 from heads.predictions import Predictions
 from heads.registry import PRIOR
@@ -32,7 +32,7 @@ def compare_blocks(entries: Iterable[Entry], predictions: Predictions) -> list[C
     """
     found: list[Comparison] = []
     tasks: dict[str, dict[Key, Entry]] = {}
-    for entry in ranked(e for e in entries if e["head"] != PRIOR and may_choose(e)):
+    for entry in ranked(e for e in entries if e["head"] != PRIOR and not is_held_out(e)):
         tasks.setdefault(entry["task"], {})[tuple(entry["blocks"]), entry["head"]] = entry
     for by_key in tasks.values():
         estimates = {key: _headline(entry, predictions) for key, entry in by_key.items()}

@@ -83,9 +83,14 @@ class Leaderboard:
             return file.read(1) == b"\n"
 
 
+def is_held_out(entry: Mapping[str, Any]) -> bool:
+    """Say whether an entry scores a held-out set: rows of any split but folds and val."""
+    return entry["split"] not in ("cv", "val") and not entry["split"].startswith(ONE_FOLD)
+
+
 def may_choose(entry: Mapping[str, Any]) -> bool:
-    """Say whether an entry may be chosen by: it scores folds or val; any other split is a held-out set."""
-    return entry["split"] in ("cv", "val") or entry["split"].startswith(ONE_FOLD)
+    """Say whether an entry may be chosen: it scores folds or val, and is no reference."""
+    return not is_held_out(entry) and not entry.get("is_reference", False)
 
 
 def ranked(entries: Iterable[Entry]) -> list[Entry]:
@@ -101,8 +106,8 @@ def ranked(entries: Iterable[Entry]) -> list[Entry]:
 def best(entries: Iterable[Entry]) -> dict[str, Entry]:
     """Return each task's best entry that looks at features.
 
-    Ties go to fewer blocks. The prior is never best: its score stands beside the best as the baseline. Nothing is
-    chosen by scores of held-out rows.
+    Ties go to fewer blocks. The prior is never best: its score stands beside the best as the baseline; nor is a
+    reference. Nothing is chosen by scores of held-out rows.
     """
     found: dict[str, Entry] = {}
     for entry in ranked(e for e in entries if e["head"] != PRIOR and may_choose(e)):
@@ -115,11 +120,17 @@ def table(entries: Iterable[Entry]) -> list[dict[str, Any]]:
     return [_row(entry) for entry in ranked(entries)]
 
 
+def block_words(entry: Entry, *, between: str = " + ") -> str:
+    """Return an entry's blocks for people; a reference is marked as one."""
+    words = between.join(entry["blocks"]) or NO_FEATURES
+    return f"{words} (reference)" if entry.get("is_reference", False) else words
+
+
 def _row(entry: Entry) -> dict[str, Any]:
     name = entry["headline"]
     return {
         "task": entry["task"],
-        "blocks": " + ".join(entry["blocks"]) or NO_FEATURES,
+        "blocks": block_words(entry),
         "head": entry["head"],
         "metric": name,
         **entry["metrics"][name],
@@ -130,6 +141,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "split": entry["split"],
         "seconds": entry["seconds"],
         "is_reused": entry.get("is_reused", False),
+        "is_reference": entry.get("is_reference", False),
         "n_earlier": entry.get("n_earlier", 0),
     }
 
@@ -143,7 +155,7 @@ def _standing(entry: Entry) -> str:
 
 def _place(entry: Entry) -> tuple[bool, bool, str]:
     """Return what orders rows that may be chosen by, then test, then other held-out sets."""
-    name = "" if may_choose(entry) else entry["split"]
+    name = entry["split"] if is_held_out(entry) else ""
     return name != "", name != "test", name
 
 

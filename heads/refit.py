@@ -13,7 +13,7 @@ from heads.calibration import CalibratedHead
 from heads.columns import describe_columns
 from heads.condition import fit_conditions
 from heads.entry import SCORES, versions
-from heads.leaderboard import Entry, best, may_choose
+from heads.leaderboard import Entry, best, is_held_out
 from heads.matrix import METADATA
 from heads.ood import Reference, make_reference
 from heads.plan import Plan
@@ -39,7 +39,7 @@ def fit_bundle(sweep: Sweep, entries: Iterable[Entry], folder: Path) -> Bundle:
     pairs = [sweep.split.whole(sweep.dataset.ids)]
     plans = {task: sweep.plan(task, pairs) for task in chosen}
     bundle = _make_bundle(
-        sweep, chosen, plans, _fit_together(sweep, chosen, plans), [e for e in entries if not may_choose(e)]
+        sweep, chosen, plans, _fit_together(sweep, chosen, plans), [e for e in entries if is_held_out(e)]
     )
     bundle = replace(bundle, conditions=fit_conditions(sweep, chosen, pairs))
     check_columns(bundle)

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from heads.leaderboard import NO_FEATURES, Entry, best, may_choose, ranked, table
+from heads.leaderboard import Entry, best, block_words, is_held_out, ranked, table
 from heads.registry import PRIOR
 from heads.selection import HANDFUL, LAST, flattered
 from store import Section
@@ -130,7 +130,7 @@ def _task_section(
     lines = [_best_of(rows, chosen)]
     lines += [line["words"] for line in evaluation["selection"] if line["task"] == task]
     lines += [] if chosen is None else _belief(chosen)
-    lines += [f"on {row['split']}: {row['verdict']}" for row in rows if row["standing"] and not may_choose(row)]
+    lines += [f"on {row['split']}: {row['verdict']}" for row in rows if row["standing"] and is_held_out(row)]
     lines += [_looked_at(row) for row in rows if row["n_earlier"]]
     lines += [line["words"] for line in evaluation["comparisons"] if line["task"] == task and line["is_main"]]
     lines += [line["words"] for line in evaluation["group_gap"] if line["task"] == task]
@@ -142,21 +142,22 @@ def _best_of(rows: Sequence[Mapping[str, Any]], chosen: Entry | None) -> str:
     """Say how the best row stands to the baseline."""
     if chosen is None:
         return "only the baseline was tried: give heads and blocks that look at features"
-    return f"best: {rows[0]['verdict']}" if rows[0]["standing"] else "nothing does better than the baseline"
+    first = next(row for row in rows if not row["is_reference"])
+    but = "" if first is rows[0] else " but the reference"
+    return f"best: {first['verdict']}" if first["standing"] else f"nothing{but} does better than the baseline"
 
 
 def _overview_section(entries: Sequence[Entry]) -> Section:
     """Return the best score of every block combination, a column per task: what the bar chart shows."""
-    chosen = [entry for entry in ranked(entries) if may_choose(entry)]
-    tasks = {entry["task"]: entry["headline"] for entry in chosen}
+    shown = [entry for entry in ranked(entries) if not is_held_out(entry)]
+    tasks = {entry["task"]: entry["headline"] for entry in shown}
+    words = {tuple(entry["blocks"]): block_words(entry) for entry in shown}
     scores: dict[tuple[str, ...], dict[str, str]] = {}
-    for entry in chosen:
+    for entry in shown:
         score = number(entry["metrics"][entry["headline"]]["value"]) + ("*" if entry["beats_baseline"] else "")
         scores.setdefault(tuple(entry["blocks"]), {}).setdefault(entry["task"], score)
     names = sorted(scores, key=lambda blocks: (not blocks, len(blocks), blocks))
-    cells = [
-        [" + ".join(blocks) or NO_FEATURES, *(scores[blocks].get(task, "-") for task in tasks)] for blocks in names
-    ]
+    cells = [[words[blocks], *(scores[blocks].get(task, "-") for task in tasks)] for blocks in names]
     columns = ["blocks", *(f"{task}\n{metric}" for task, metric in tasks.items())]
     return Section("All tasks", columns, cells, ["  * better than without features; of several heads the best", ""])
 
@@ -164,20 +165,21 @@ def _overview_section(entries: Sequence[Entry]) -> Section:
 def _standings_section(title: str, rows: Sequence[Mapping[str, Any]]) -> Section:
     columns = ["blocks", "head", rows[0]["metric"], "against baseline", "than the best by"]
     cells = [[row["blocks"], row["head"], interval(row), row["standing"], _behind(row)] for row in rows]
-    tuned, is_held_out = [row for row in rows if row["run"] is not None], rows[0]["is_held_out"]
+    tuned, held_out = [row for row in rows if row["run"] is not None], rows[0]["is_held_out"]
     if tuned:
         columns += ["on the stop rows", "run", "settings"]
         cells = [[*own, *_run_cells(row)] for own, row in zip(cells, rows, strict=True)]
     close = sum(row["to_best"] is not None and row["to_best"]["verdict"] == "not told apart" for row in rows)
     lines = [f"{close} of the others are not told apart from the best"]
-    lines += _flattery(sum(row["head"] != PRIOR for row in rows), len(tuned), is_held_out=is_held_out)
-    where = f"{title} (held out)" if is_held_out else title
+    n_competing = sum(row["head"] != PRIOR and not row["is_reference"] for row in rows)
+    lines += _flattery(n_competing, len(tuned), held_out=held_out)
+    where = f"{title} (held out)" if held_out else title
     return Section(f"{where}, {rows[0]['n_rows']} rows", columns, cells, [*(f"  {line}" for line in lines), ""])
 
 
-def _flattery(n_entries: int, n_tuned: int, *, is_held_out: bool) -> list[str]:
+def _flattery(n_entries: int, n_tuned: int, *, held_out: bool) -> list[str]:
     """Say what choosing among these rows of a table does to the best, and what to choose by instead."""
-    if is_held_out:
+    if held_out:
         chosen = f"; {flattered(n_entries, 'entries')}" if n_entries > 1 else ""
         return [f"held out: to be read, not to choose by{chosen}"]
     if n_tuned > 1:

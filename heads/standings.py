@@ -7,7 +7,7 @@ from typing import Any
 
 from heads.comparison import verdict_of
 from heads.entry import bootstrapped
-from heads.leaderboard import may_choose, table
+from heads.leaderboard import is_held_out, table
 from heads.metrics import METRICS, difference
 from heads.registry import PRIOR
 from heads.stored import Result, Stored, Wanted
@@ -23,7 +23,7 @@ def standings(stored: Stored, tasks: Sequence[str], wanted: Wanted) -> list[Stan
     Args:
         stored: The results beside a dataset.
         tasks: Names; all by default.
-        wanted: Which of them; the prior always stands beside them.
+        wanted: Which of them; the prior and the metadata alone always stand beside them.
 
     Returns:
         JSON values, one per result: what `table` says of its entry, ``is_held_out`` and ``n_rows``; ``to_best``, by how
@@ -46,7 +46,7 @@ def standings(stored: Stored, tasks: Sequence[str], wanted: Wanted) -> list[Stan
 
 
 def _ranked(results: Sequence[Result]) -> Iterator[Standing]:
-    best = next((result for result in results if result.entry["head"] != PRIOR), None)
+    best = next((result for result in results if _competes(result)), None)
     if best is None:
         return
     given = [_dotted(result.entry.get("settings") or {}) for result in results]
@@ -54,13 +54,17 @@ def _ranked(results: Sequence[Result]) -> Iterator[Standing]:
     for result, own in zip(results, given, strict=True):
         [row] = table([result.entry])
         yield row | {
-            "is_held_out": not may_choose(result.entry),
+            "is_held_out": is_held_out(result.entry),
             "n_rows": result.entry["n_rows"],
             "to_best": None if result is best else _to_best(result, best),
             "run": result.entry.get("run"),
             "settings": {name: own[name] for name in differing if name in own},
             "stop": result.entry.get("stop"),
         }
+
+
+def _competes(result: Result) -> bool:
+    return result.entry["head"] != PRIOR and not result.entry.get("is_reference", False)
 
 
 def _to_best(result: Result, best: Result) -> dict[str, Any] | None:

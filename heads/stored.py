@@ -1,14 +1,15 @@
 """Results that are there already: entries of the leaderboard with what they predicted, for the dataset as it is."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heads.combination import is_meant
-from heads.leaderboard import ONE_FOLD, Entry, Leaderboard, may_choose, ranked
+from heads.leaderboard import ONE_FOLD, Entry, Leaderboard, is_held_out, may_choose, ranked
+from heads.matrix import METADATA
 from heads.metrics import Scored
 from heads.predictions import Predictions
 from heads.registry import PRIOR
@@ -39,6 +40,10 @@ class Wanted:
             and (not self.backbones or all(self._reads(entry, block) for block in entry["blocks"]))
             and (not self.blocks or any(is_meant(text, entry["blocks"]) for text in self.blocks))
         )
+
+    def refers_to(self, entry: Entry) -> bool:
+        """Say whether an entry is of the metadata alone, and meant but for its blocks: it stands beside those meant."""
+        return entry["blocks"] == [METADATA] and not self.allows(entry) and replace(self, blocks=()).allows(entry)
 
     def _reads(self, entry: Entry, block: str) -> bool:
         """Say whether a block, as an entry read it, is of one of the backbones, or of none at all, as metadata are."""
@@ -107,11 +112,15 @@ class Stored:
         return found, missing
 
     def ranked(self, task: str, wanted: Wanted) -> list[Result]:
-        """Return all results of a task, the prior among them, best first of each ``split``; held-out rows come last."""
+        """Return all results of a task, best first of each ``split``; held-out rows come last.
+
+        The prior is among them, and the metadata alone with ``is_reference`` where other blocks are wanted.
+        """
         held_out = self.split.held_out_names
-        mine = [e for e in self.entries if e["task"] == task and (may_choose(e) or e["split"] in held_out)]
-        some = ranked(entry for entry in mine if entry["head"] == PRIOR or wanted.allows(entry))
-        return list(self._fitting(sorted(some, key=lambda entry: (not may_choose(entry), str(entry["split"])))))
+        mine = [e for e in self.entries if e["task"] == task and (not is_held_out(e) or e["split"] in held_out)]
+        some = [entry for entry in mine if entry["head"] == PRIOR or wanted.allows(entry)]
+        some += [entry | {"is_reference": True} for entry in mine if wanted.refers_to(entry)]
+        return list(self._fitting(sorted(ranked(some), key=lambda entry: (is_held_out(entry), str(entry["split"])))))
 
     def _fitting(self, entries: Iterable[Entry]) -> Iterator[Result]:
         for entry in entries:
@@ -192,6 +201,6 @@ def _final(entry: Entry, entries: Sequence[Entry]) -> Iterator[Entry]:
         if all(other[key] == entry[key] for key in ("head", "blocks", "seed")):
             if other["split"] in seen:
                 return
-            if not may_choose(other):
+            if is_held_out(other):
                 yield other
             seen.add(other["split"])

@@ -23,6 +23,8 @@ from heads.workers import worker_processes
 from store import Dataset, InputError, Split, did_you_mean, json_key
 
 OnEntry = Callable[[Entry], None]
+Trial = tuple[Combination, str]
+"""Blocks, and the head that is fitted on them."""
 WHOLE = "+all"
 """Ends `tuned_on` in an encoder's provenance, where it has learned from every row of the split that is not held out."""
 
@@ -37,7 +39,7 @@ class Sweep:
         split: Outer folds, or train and val; held-out sets stay untouched here.
         tasks: Task names; all by default.
         heads: Names in `HEADS`; the prior always stands beside them.
-        blocks: Combinations to keep, such as ``image+metadata``; all by default.
+        blocks: Combinations to keep, such as ``image+metadata``; all by default. The metadata alone stand beside them.
         seed: Of inner folds, resampling, and heads that draw.
         fold: Score this outer fold alone, for a comparison with a model that costs too much to fit for every one;
             without meaning where the table gives train and val.
@@ -90,18 +92,22 @@ class Sweep:
     @property
     def n_entries(self) -> int:
         """How many entries `run` gives."""
-        return len(self.task_names) * (1 + len(self.trials))
+        return len(self.task_names) * (1 + len(self.trials) + len(self.references))
 
     @cached_property
-    def trials(self) -> list[tuple[Combination, str]]:
+    def trials(self) -> list[Trial]:
         """The block combinations with the heads that are fitted on them; a head asked for alone, on every one."""
+        return self._trials(self.combinations)
+
+    @cached_property
+    def references(self) -> list[Trial]:
+        """The heads on the metadata alone where `blocks` leaves that out: scored beside the trials, never chosen."""
+        alone = (METADATA,)
+        return self._trials([alone] if METADATA in self.matrix.blocks and alone not in self.combinations else [])
+
+    def _trials(self, found: Iterable[Combination]) -> list[Trial]:
         heads = [name for name in self.heads if name != PRIOR]
-        return [
-            (blocks, head)
-            for blocks in self.combinations
-            for head in heads
-            if len(heads) == 1 or HEADS[head].adds_to(blocks)
-        ]
+        return [(blocks, head) for blocks in found for head in heads if len(heads) == 1 or HEADS[head].adds_to(blocks)]
 
     def run(
         self,
@@ -121,16 +127,20 @@ class Sweep:
             n_jobs: Processes that fit at the same time; the numbers are the same for any.
 
         Returns:
-            Entries, the prior first.
+            Entries, the prior first; `references` last, with ``is_reference``.
         """
         plans = {name: self.plan(name, self.pairs) for name in self.task_names}
         run = Run(self, self.role, plans, leaderboard, predictions, on_entry)
-        entries = run.entries((), PRIOR, self.task_names)
+        entries, trials = run.entries((), PRIOR, self.task_names), [*self.trials, *self.references]
         if n_jobs != 1:
-            return entries + run.entries_of_processes(self.trials, self.task_names, n_jobs=n_jobs)
-        for blocks, head in self.trials:
-            entries += run.entries(blocks, head, self.task_names)
-        return entries
+            entries += run.entries_of_processes(trials, self.task_names, n_jobs=n_jobs)
+        else:
+            for blocks, head in trials:
+                entries += run.entries(blocks, head, self.task_names)
+        return [entry | {"is_reference": True} if self._is_reference(entry) else entry for entry in entries]
+
+    def _is_reference(self, entry: Entry) -> bool:
+        return (tuple(entry["blocks"]), entry["head"]) in self.references
 
     def final(
         self,
@@ -236,9 +246,7 @@ class Run:
         """The prior's outcome for each task, always computed: others are compared with it pair by pair."""
         return self.outcomes((), PRIOR, list(self.plans))
 
-    def entries_of_processes(
-        self, trials: Sequence[tuple[Combination, str]], tasks: Sequence[str], *, n_jobs: int
-    ) -> list[Entry]:
+    def entries_of_processes(self, trials: Sequence[Trial], tasks: Sequence[str], *, n_jobs: int) -> list[Entry]:
         """Return the entries of all trials, in their order; each is written as soon as those before it are."""
         alone = replace(self, leaderboard=None, predictions=None, on_entry=None)
         entries = []

@@ -11,6 +11,7 @@ import pytest
 
 from heads.bundle import Bundle
 from heads.bundle_folder import load_bundle
+from heads.leaderboard import may_choose
 from heads.matrix import load_matrix
 from heads.refit import fit_bundle
 from heads.registry import HEADS
@@ -262,7 +263,7 @@ def test_new_files_need_only_what_the_models_read(tmp_path):
     }
     described = replace(sweep, dataset=replace(sweep.dataset, spec=whole, metadata=columns))
     entries = sweep.run()
-    by_width = {len(e["blocks"]): e for e in entries}
+    by_width = {len(e["blocks"]): e for e in entries if may_choose(e)}
     narrow = fit_bundle(described, [by_width[1]], tmp_path / "narrow").spec
     assert (list(narrow.images), list(narrow.texts), list(narrow.metadata)) == (["bf"], [], [])
     wide = fit_bundle(described, [by_width[2]], tmp_path / "wide").spec

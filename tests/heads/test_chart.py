@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image
 
-from heads.chart import _places, draw_scores
+from heads.chart import _bars, _label, _places, draw_scores
 from tests.heads.test_bundle import a_sweep
 
 
@@ -18,6 +18,14 @@ def test_a_picture_of_every_task_is_drawn(tmp_path):
 def test_a_label_of_many_lines_has_room_of_its_own():
     one, many = ({"head": "linear", "blocks": [f"image:b{i}@a" for i in range(n)]} for n in (1, 6))
     assert _places([one, one, many, one]) == [0.5, 1.5, 3.5, 5.5]
+
+
+def test_metadata_alone_are_drawn_however_many_do_better():
+    entries = [{"head": "linear", "blocks": [f"image:b{i}@a"]} for i in range(12)]
+    prior, alone = {"head": "prior", "blocks": []}, {"head": "linear", "blocks": ["metadata"], "is_reference": True}
+    names = [_label(entry) for entry in _bars([*entries, prior, alone])]
+    assert names[0] == "prior\n(no features)" and len(names) == 12
+    assert names[-1] == "metadata (reference)" and "image:b11@a" not in names
 
 
 def test_undefined_scores_are_drawn_as_nothing(tmp_path):

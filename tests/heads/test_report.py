@@ -80,6 +80,7 @@ def test_standings_are_a_table_per_task_and_scored_rows_with_the_runs_settings()
     best = {"blocks": "image:bf@a", "head": "linear", "metric": "mae", "value": 0.1, "low": 0.0, "high": 0.2}
     best |= {
         "is_held_out": False,
+        "is_reference": False,
         "task": "size",
         "split": "fold-0",
         "n_rows": 9,
@@ -108,8 +109,10 @@ def test_standings_are_a_table_per_task_and_scored_rows_with_the_runs_settings()
 def test_standings_say_when_many_heads_compete_and_that_held_out_rows_choose_nothing() -> None:
     row = {"blocks": "image:bf@a", "head": "linear", "metric": "mae", "value": 0.1, "low": 0.0, "high": 0.2}
     row |= {"task": "size", "n_rows": 9, "standing": "better", "to_best": None, "run": None, "is_held_out": False}
+    row |= {"is_reference": False}
     prior, few = row | {"head": "prior", "split": "cv"}, [row | {"split": "cv"}] * 5
-    assert standings_report([*few, prior])[0].lines[1:] == [""]
+    reference = row | {"is_reference": True, "split": "cv"}
+    assert standings_report([*few, prior, reference])[0].lines[1:] == [""], "five were tried"
     [many] = standings_report([*few, *few, prior])
     advice = "heads says by how much; --final scores held-out rows once"
     assert many.lines[1] == f"  the best of 10 entries on the same rows is flattered: {advice}"
@@ -152,6 +155,17 @@ def test_a_prior_that_nothing_beats_is_said() -> None:
     [section] = entries_report([entry("prior", 0.5), entry(value=0.4, n_groups=None)], NOTHING)
     assert section.lines[0] == "  nothing does better than the baseline"
     assert "of rows, 0.9 is stated" in section.lines[2], "no groups, so none are counted"
+
+
+def test_a_reference_is_marked_and_never_the_best() -> None:
+    alone = entry(value=0.95, blocks=["metadata"], is_reference=True, verdict="better than the best")
+    other = [entry("prior", 0.5, task="other"), entry(task="other", value=0.6, blocks=["metadata"], is_reference=True)]
+    [section, _, overview] = entries_report([entry("prior", 0.5), entry(), alone, *other], NOTHING)
+    assert [row[0] for row in section.rows[:2]] == ["metadata (reference)", "image:bf@texture + metadata"]
+    assert section.lines[0] == "  best: accuracy better than without features by 0.4"
+    assert ["metadata (reference)", "0.950*", "0.600*"] in overview.rows
+    [section] = entries_report([entry("prior", 0.5), entry(value=0.4), alone], NOTHING)
+    assert section.lines[0] == "  nothing but the reference does better than the baseline"
 
 
 def test_the_prior_alone_is_no_comparison() -> None:

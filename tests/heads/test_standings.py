@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from heads.standings import standings
 from heads.stored import Wanted
 from store import InputError
+from tests.heads.made import matrix
 from tests.heads.test_stored import ALL, a_sweep, beside, better, keep
 
 
@@ -45,6 +48,26 @@ def test_all_tasks_come_in_the_order_of_the_dataset(runs):
     rows = standings(runs.stored(), [], Wanted(blocks=["image"]))
     assert list(dict.fromkeys(row["task"] for row in rows)) == ["kind", "size"]
     assert {row["blocks"] for row in rows} == {"image:bf@a", "(no features)"}
+
+
+def test_metadata_alone_stand_beside_the_blocks_that_are_wanted(tmp_path):
+    sweep = a_sweep(tasks=("kind",))
+    alone = replace(
+        sweep, matrix=matrix(sweep.dataset, image__bf_at_a=sweep.matrix.X[:, :8], metadata=np.eye(60)[:, :2])
+    )
+    own = beside(alone, tmp_path)
+    best = max(own.run(), key=lambda e: e["metrics"]["accuracy"]["value"])
+    rows = standings(own.stored(), [], Wanted(blocks=["image"]))
+    assert sorted((row["blocks"], row["is_reference"]) for row in rows) == [
+        ("(no features)", False),
+        ("image:bf@a", False),
+        ("metadata (reference)", True),
+    ]
+    keep(own, better(next(e for e in own.board.entries() if e["blocks"] == ["metadata"]), 1, identity="x"), like=best)
+    first, second, _, _ = standings(own.stored(), [], Wanted(blocks=["image"]))
+    assert first["is_reference"] and (second["blocks"], second["to_best"]) == ("image:bf@a", None)
+    assert not any(row["is_reference"] for row in standings(own.stored(), [], Wanted(blocks=["metadata"])))
+    assert not any(row["is_reference"] for row in standings(own.stored(), [], ALL))
 
 
 def test_other_rows_have_no_difference(runs, tmp_path):

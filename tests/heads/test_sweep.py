@@ -4,9 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from heads.comparison import compare_blocks
 from heads.head import Job, balanced_weights
-from heads.leaderboard import Leaderboard
+from heads.leaderboard import Leaderboard, best, table
 from heads.metrics import HEADLINE, metric_names
+from heads.predictions import Predictions
 from heads.registry import HEADS
 from heads.report import entries_report
 from heads.sweep import Sweep
@@ -168,6 +170,52 @@ def test_tasks_of_different_kinds_share_a_sweep():
     assert [e["task"] for e in entries] == ["kind", "size"] * 3
     assert len(entries) == sweep.n_entries
     assert [e["task"] for e in Sweep(sweep.dataset, sweep.matrix, sweep.split, tasks=["size"]).run()] == ["size"] * 3
+
+
+def with_metadata(**options):
+    """Return a sweep over an image that says little and metadata that say much."""
+    X, y, _ = planted(90, 6, strength=1.0)
+    data = dataset(classes(y), numbers(X[:, 0]), n=90)
+    made = matrix(data, image__bf_at_a=X, metadata=np.eye(3)[y] + 0.3 * X[:, 3:])
+    return Sweep(data, made, make_split(data, n_folds=3), heads=["linear"], **options)
+
+
+def test_metadata_alone_stand_beside_other_blocks_and_are_never_chosen():
+    sweep = with_metadata(blocks=["image"])
+    entries = sweep.run()
+    assert len(entries) == sweep.n_entries == 6
+    blocks = [entry["blocks"] for entry in entries if entry["task"] == "kind"]
+    assert blocks == [[], ["image:bf@a"], ["metadata"]]
+    assert [entry.get("is_reference") for entry in entries] == [None] * 4 + [True] * 2
+    image, alone = (e["metrics"]["accuracy"]["value"] for e in entries if e["task"] == "kind" and e["blocks"])
+    assert alone > image + 0.1
+    assert best(entries)["kind"]["blocks"] == ["image:bf@a"]
+    assert [row["is_reference"] for row in table(entries)[:2]] == [True, False]
+
+
+def test_a_reference_is_what_it_would_be_without_blocks_and_is_reused_both_ways(tmp_path):
+    every, some = with_metadata(), with_metadata(blocks=["image"])
+    for number, (first, then) in enumerate(((every, some), (some, every))):
+        board = Leaderboard(tmp_path / f"{number}.jsonl")
+        alone = [e for e in first.run(board) if e["blocks"] == ["metadata"]]
+        again = [e for e in then.run(board) if e["blocks"] == ["metadata"]]
+        assert all(e["is_reused"] for e in again)
+        assert [e["identity"] for e in again] == [e["identity"] for e in alone]
+        assert not any("is_reference" in e for e in board.entries())
+        assert [e.get("is_reference") for e in again] == ([True] * 2 if then is some else [None] * 2)
+
+
+@pytest.mark.parametrize("blocks", [["metadata"], ["image", "metadata"], []])
+def test_metadata_that_are_asked_for_are_no_reference(blocks):
+    sweep = with_metadata(blocks=blocks)
+    assert not sweep.references and (("metadata",), "linear") in sweep.trials
+
+
+def test_an_image_beside_metadata_is_compared_with_the_metadata_alone():
+    kept = Predictions()
+    lines = compare_blocks(with_metadata(blocks=["image+metadata"]).run(predictions=kept), kept)
+    assert {(line["block"], *line["beside"]) for line in lines} == {("image:bf@a", "metadata")}
+    assert not compare_blocks(with_metadata(blocks=["image"]).run(predictions=kept), kept)
 
 
 def test_the_same_sweep_gives_the_same_numbers():

@@ -31,6 +31,8 @@ def test_two_processes_give_the_entries_of_one_in_the_same_order(tmp_path):
     assert seen == found and all(predictions.find(entry["identity"]) for entry in found)
     again = a_sweep().run(board, predictions=Predictions(tmp_path / "predictions"), n_jobs=2)
     assert all(entry["is_reused"] for entry in again) and len(board.entries()) == len(found)
+    some = a_sweep(blocks=["image"]).run(board, predictions=predictions, n_jobs=2)
+    assert [e["is_reused"] for e in some if e.get("is_reference")] == [True] * 4, "two heads of two tasks"
 
 
 def _fail(text):
