@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.head import Float
-from heads.metrics import COVERAGE_PERCENT, N_RESAMPLES, Interval, Scored
+from heads.metrics import COVERAGE_PERCENT, Interval, Scored, resamples
 
 COVERAGE = 0.9
 METHODS: Mapping[str, str] = {
@@ -106,8 +106,8 @@ def _shares(covered: NDArray[np.bool_], unit: NDArray[np.int64], *, seed: int) -
     """Return the mean over units of the share of covered rows, per column, with its bootstrap interval."""
     counts = np.bincount(unit)
     share = np.stack([np.bincount(unit, column) for column in covered.T], axis=1) / counts[:, None]
-    drawn = np.random.default_rng(seed).multinomial(len(share), np.full(len(share), 1 / len(share)), size=N_RESAMPLES)
-    low, high = np.percentile(drawn @ share / len(share), COVERAGE_PERCENT, axis=0)
+    means = np.concatenate([counts @ share for counts in resamples(np.arange(len(share)), seed=seed)]) / len(share)
+    low, high = np.percentile(means, COVERAGE_PERCENT, axis=0)
     several = len(share) > 1
     return [
         {"value": float(v), "low": float(a) if several else None, "high": float(b) if several else None}

@@ -5,7 +5,8 @@ resamples are one matrix product. The point value is the metric at all counts on
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ N_RESAMPLES = 1000
 COVERAGE_PERCENT = (2.5, 97.5)
 P_MIN = float(np.finfo(np.float32).eps)  # a probability of 0 costs as much as float32 can tell from 0
 N_BINS = 15  # of confidence; Guo et al. 2017, section 4
-CELLS_AT_ONCE = 500_000  # resamples x rows held in memory at a time
+CELLS_AT_ONCE = 2_000_000  # resamples x rows held in memory at a time
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,19 @@ class Scored:
         unit = np.unique(self.unit[places], return_inverse=True)[1]
         y, predicted, fold = self.y[places], self.predicted[places], self.fold[places]
         return Scored(self.kind, y, predicted, fold, unit, self.weights, self.row[places])
+
+    @cached_property
+    def true_and_predicted(self) -> tuple[Float, Float]:
+        """The labels and the likeliest classes as indicators, ``(m, c)`` each."""
+        n_classes = self.predicted.shape[1]
+        return _one_hot(self.y, n_classes), _one_hot(self.predicted.argmax(axis=1), n_classes)  # type: ignore[arg-type]
+
+    @cached_property
+    def rankings(self) -> list[Ranking]:
+        """The rows by what the second of two classes scores, or by what each of several does."""
+        n_classes = self.predicted.shape[1]
+        classes = range(1, 2) if n_classes == 2 else range(n_classes)
+        return [rank(self.predicted[:, c], self.y == c, self.fold) for c in classes]
 
 
 @dataclass(frozen=True)
@@ -105,6 +119,7 @@ def estimate(scored: Scored, *, seed: int, names: Sequence[str] = ()) -> dict[st
         names: Which metrics; every one by default.
     """
     names = names or metric_names(scored.kind)
+    scored = replace(scored)  # what is sorted for these metrics is let go of with the copy
     ones = np.ones((1, len(scored.y)))
     values = {name: _columns(METRICS[name].score(scored, ones))[0] for name in names}
     parts = [_score_all(scored, counts, names) for counts in resamples(scored.unit, seed=seed)]
@@ -143,13 +158,26 @@ def _score_all(scored: Scored, counts: Float, names: Sequence[str]) -> dict[str,
 
 def resamples(unit: NDArray[np.int64], *, seed: int) -> Iterator[Float]:
     """Yield how often each row is drawn, ``(r, m)`` a piece, N_RESAMPLES in all; undefined for a single unit."""
-    n_units = int(unit.max()) + 1
-    rng = np.random.default_rng(seed)
+    drawn = draws(int(unit.max()) + 1, seed)
     at_once = max(1, CELLS_AT_ONCE // len(unit))
     for start in range(0, N_RESAMPLES, at_once):
+        piece = drawn[:, start : start + at_once]
+        yield piece[unit].astype(np.float64).T if len(drawn) > 1 else np.full((piece.shape[1], len(unit)), np.nan)
+
+
+@lru_cache(maxsize=8)
+def draws(n_units: int, seed: int) -> NDArray[np.uint8]:
+    """Return how often each unit is drawn in each resample, ``(n_units, N_RESAMPLES)``; the same for all of a task.
+
+    More units than a byte can count to are never one unit drawn so often: the chance is below 1e-500.
+    """
+    rng = np.random.default_rng(seed)
+    found = np.empty((n_units, N_RESAMPLES), np.uint8)
+    at_once = max(1, CELLS_AT_ONCE // n_units)
+    for start in range(0, N_RESAMPLES, at_once):
         n = min(at_once, N_RESAMPLES - start)
-        drawn = rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=n)[:, unit]
-        yield drawn.astype(np.float64) if n_units > 1 else np.full((n, len(unit)), np.nan)
+        found[:, start : start + n] = rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=n).T
+    return found
 
 
 def _columns(values: Float) -> Float:
@@ -173,19 +201,13 @@ def _accuracy(scored: Scored, counts: Float) -> Float:
     return _mean(counts, (scored.predicted.argmax(axis=1) == scored.y).astype(np.float64))
 
 
-def true_and_predicted(scored: Scored) -> tuple[Float, Float]:
-    """Return the labels and the likeliest classes as indicators, ``(m, c)`` each."""
-    n_classes = scored.predicted.shape[1]
-    return _one_hot(scored.y, n_classes), _one_hot(scored.predicted.argmax(axis=1), n_classes)  # type: ignore[arg-type]
-
-
 def _balanced_accuracy(scored: Scored, counts: Float) -> Float:
-    true, predicted = true_and_predicted(scored)
+    true, predicted = scored.true_and_predicted
     return mean_of_defined(ratio(counts @ (true * predicted), counts @ true))
 
 
 def _macro_f1(scored: Scored, counts: Float) -> Float:
-    true, predicted = true_and_predicted(scored)
+    true, predicted = scored.true_and_predicted
     return mean_of_defined(ratio(2 * (counts @ (true * predicted)), counts @ (true + predicted)))
 
 
@@ -202,17 +224,15 @@ def _pr_auc(scored: Scored, counts: Float) -> Float:
     return _one_against_rest(average_precision, scored, counts)
 
 
-def _one_against_rest(measure: Callable[[Ranking], Float], scored: Scored, counts: Float) -> Float:
+def _one_against_rest(measure: Callable[[Ranking, Float], Float], scored: Scored, counts: Float) -> Float:
     """Return the measure of the second of two classes, or its mean over more."""
-    n_classes = scored.predicted.shape[1]
-    classes = range(1, 2) if n_classes == 2 else range(n_classes)
-    rankings = (rank(scored.predicted[:, c], scored.y == c, scored.fold, counts) for c in classes)
-    return mean_of_defined(np.stack([measure(ranking) for ranking in rankings], axis=1))
+    columns = np.ascontiguousarray(counts.T)
+    return mean_of_defined(np.stack([measure(ranking, columns) for ranking in scored.rankings], axis=1))
 
 
 def _brier(scored: Scored, counts: Float) -> Float:
     """Squared distance of the probabilities from the truth, summed over classes (Brier 1950), 0 to 2."""
-    return _mean(counts, ((scored.predicted - true_and_predicted(scored)[0]) ** 2).sum(axis=1))
+    return _mean(counts, ((scored.predicted - scored.true_and_predicted[0]) ** 2).sum(axis=1))
 
 
 def _ece(scored: Scored, counts: Float) -> Float:

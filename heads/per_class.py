@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.head import Float
-from heads.metrics import Estimate, Scored, resamples, true_and_predicted
+from heads.metrics import Estimate, Scored, resamples
 from heads.ratio import mean_of_defined, ratio
 
 RATES = ("precision", "recall", "f1")
@@ -37,7 +37,7 @@ def confusion(scored: Scored) -> NDArray[np.int64]:
 
 def _rates(scored: Scored, counts: Float) -> Float:
     """Return the rates of r resamples, ``(3, r, c + 2)``."""
-    true, predicted = true_and_predicted(scored)
+    true, predicted = scored.true_and_predicted
     hits, n_true, n_predicted = counts @ (true * predicted), counts @ true, counts @ predicted
     precision = np.where((n_true > 0) & (n_predicted == 0), 0.0, ratio(hits, n_predicted))
     rates = np.stack([precision, ratio(hits, n_true), ratio(2 * hits, n_true + n_predicted)])
