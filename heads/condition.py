@@ -9,7 +9,8 @@ from heads.entry import SCORES
 from heads.leaderboard import Entry
 from heads.plan import Plan, make_plan
 from heads.registry import PRIOR
-from heads.sweep import Run, Sweep
+from heads.scoring import Scoring
+from heads.sweep import Sweep
 from store import Rows, Task
 
 CLASSES = ("no", "yes")
@@ -50,8 +51,8 @@ def _fit(sweep: Sweep, task: Task, entry: Entry, pairs: Pairs) -> Model:
     has_both = len(np.unique(job.y[job.train])) == len(CLASSES)
     blocks, head = (tuple(entry["blocks"]), entry["head"]) if has_both else ((), PRIOR)
     [[fitted]] = sweep.fit([plan], blocks, head)
-    run = Run(sweep, sweep.role, {task.name: _plan(sweep, task, sweep.pairs)}, None, None, None)
-    [scores] = run.entries(blocks, head, [task.name])
+    scoring = Scoring(sweep, sweep.role, {task.name: _plan(sweep, task, sweep.pairs)}, None, None, None)
+    [scores] = scoring.entries(blocks, head, [task.name])
     return Model(task, head, blocks, fitted, {name: scores[name] for name in SCORES})
 
 

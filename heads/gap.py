@@ -11,7 +11,8 @@ from heads.entry import BOOTSTRAP_SEED, span
 from heads.leaderboard import Entry, Leaderboard, best
 from heads.metrics import METRICS, Interval, Scored, difference, estimate
 from heads.predictions import Predictions
-from heads.sweep import Run, Sweep
+from heads.scoring import Scoring
+from heads.sweep import Sweep
 from store import Dataset, Task, make_split
 
 ROLE = "group_blind"
@@ -79,8 +80,8 @@ def _one_entry(
 ) -> Entry:
     task = entry["task"]
     plans = {task: sweep.plan(task, sweep.split.outer(sweep.dataset.ids))}
-    run = Run(sweep, role, plans, leaderboard, predictions, None)
-    return run.entries(tuple(entry["blocks"]), entry["head"], (task,))[0]
+    scoring = Scoring(sweep, role, plans, leaderboard, predictions, None)
+    return scoring.entries(tuple(entry["blocks"]), entry["head"], (task,))[0]
 
 
 def _scored(entry: Entry, predictions: Predictions) -> Scored:

@@ -16,7 +16,8 @@ from heads.leaderboard import Entry, Leaderboard
 from heads.metrics import Scored
 from heads.plan import Plan
 from heads.predictions import Predictions
-from heads.sweep import Run, Sweep
+from heads.scoring import Scoring
+from heads.sweep import Sweep
 from store import inner_folds
 
 N_PARTS = 4  # of the rows kept out of training: a temperature has to help on one when fitted on the others
@@ -77,8 +78,8 @@ def given_entry(
         raise ValueError(f"task {task!r}: a row that is scored was not predicted")
     outcome = Outcome(raw, calibrations, seconds, [], 0)
     now = [entry["identity"] for entry in beside if not entry.get("is_reused")]
-    run = Run(sweep, held_out or sweep.role, {task: plan}, leaderboard, predictions, None, now)
-    return run.keep(task, outcome, blocks=blocks, head=head, identity=identity, about=about), calibrations
+    scoring = Scoring(sweep, held_out or sweep.role, {task: plan}, leaderboard, predictions, None, now)
+    return scoring.keep(task, outcome, blocks=blocks, head=head, identity=identity, about=about), calibrations
 
 
 def calibration_of(plan: Plan, model: Given, number: int, *, seed: int) -> Calibration:

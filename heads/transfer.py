@@ -14,7 +14,8 @@ from heads.leaderboard import Entry, Leaderboard
 from heads.metrics import METRICS, Scored, difference, side_of_zero
 from heads.predictions import Predictions
 from heads.registry import PRIOR
-from heads.sweep import Run, Sweep
+from heads.scoring import Scoring
+from heads.sweep import Sweep
 from store import Dataset, InputError, Split, did_you_mean, read_column
 
 Mask = NDArray[np.bool_]
@@ -82,11 +83,11 @@ def transfer(
     pairs = [_pair(sweep, name, mask) for name, mask in held_out.items()]
     masks = hashlib.sha256(np.stack(list(held_out.values())).tobytes()).hexdigest()
     plans = {task: sweep.plan(task, pairs) for task in sweep.task_names}
-    run = Run(sweep, f"transfer-{masks[:12]}", plans, leaderboard, predictions, None)
-    entries = run.entries((), PRIOR, sweep.task_names)
+    scoring = Scoring(sweep, f"transfer-{masks[:12]}", plans, leaderboard, predictions, None)
+    entries = scoring.entries((), PRIOR, sweep.task_names)
     priors = {entry["task"]: predictions.of(entry) for entry in entries}
     for blocks, head in sweep.trials:
-        entries += run.entries(blocks, head, sweep.task_names)
+        entries += scoring.entries(blocks, head, sweep.task_names)
     return [
         entry | {"parts": _parts(entry, predictions.of(entry), priors[entry["task"]], list(held_out))}
         for entry in entries
