@@ -63,15 +63,21 @@ def load_backbone(
     folder = Path(name.removeprefix(LOCAL))
     if HEADLESS in _read_config(folder):
         return _saved_backbone(folder, weights=weights, seed=seed, in_chans=in_chans, input_px=input_px)
-    in_chans = in_chans or 3
-    if name in _torchvision_names():
-        if in_chans != 3:
-            raise InputError(f"'{name}' is a torchvision network and takes 3 channels; stacks need a timm network")
-        return torchvision_backbone(name, weights, seed, input_px)
-    is_folder = name.startswith(LOCAL) or "architecture" in _read_config(folder)
-    model, args, config = read_local(folder) if is_folder else (name, {}, None)
-    args = {**args, **(model_args or {}), "in_chans": in_chans}
-    return timm_backbone(name, model, args, config, weights=weights, seed=seed, input_px=input_px)
+    how: Any = {"weights": weights, "seed": seed, "input_px": input_px}
+    extra = {**(model_args or {}), "in_chans": in_chans or 3}
+    if not name.startswith(LOCAL) and "architecture" not in _read_config(folder):
+        return _library_backbone(name, extra, **how)
+    model, args, config = read_local(folder)
+    return timm_backbone(name, model, args | extra, config, **how)
+
+
+def _library_backbone(name: str, args: dict[str, Any], **how: Any) -> Backbone:
+    """Return the network that timm or torchvision has by this name, whatever folder has it too."""
+    if name not in _torchvision_names():
+        return timm_backbone(name, name, args, None, **how)
+    if args["in_chans"] != 3:
+        raise InputError(f"'{name}' is a torchvision network and takes 3 channels; stacks need a timm network")
+    return torchvision_backbone(name, **how)
 
 
 @cache
@@ -97,14 +103,8 @@ def _saved_backbone(folder: Path, *, weights: str, seed: int, in_chans: int | No
         raise InputError(
             f"'{folder}' was trained on {_n_images(own)}, and this block has {_n_images(int(in_chans or 0))}"
         )
-    made = load_backbone(
-        config["architecture"],
-        weights="random",
-        seed=seed,
-        in_chans=own,
-        input_px=input_px,
-        model_args=preprocess.get("model_args"),
-    )
+    args = {**preprocess.get("model_args", {}), "in_chans": own}
+    made = _library_backbone(config["architecture"], args, weights="random", seed=seed, input_px=input_px)
     if weights != "random":
         file = weights_file(folder if weights == "pretrained" else Path(weights))
         try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 GOOGLENET = {"transform_input": True, "aux_logits": True, "init_weights": False}  # as its published weights want it
 
 
-def torchvision_backbone(name: str, weights: str, seed: int, input_px: int | None) -> Backbone:
+def torchvision_backbone(name: str, *, weights: str, seed: int, input_px: int | None) -> Backbone:
     """Return a torchvision network without its last layer; see `load_backbone`.
 
     Raises:

@@ -14,7 +14,7 @@ from extract.encoder import Options, folder_digests, make_encoders
 from extract.engine import relative_error
 from extract.language import load_language, text_space, with_pooling
 from extract.saving import save_backbone, save_language
-from extract.weights import seeded
+from extract.weights import seeded, state_digest
 from store import Dataset, ImageBlock, InputError, TextBlock, view_settings
 from tests.extract.made import make_encoder
 from tests.extract.test_pipeline import make_dataset
@@ -81,6 +81,13 @@ def test_the_local_dir_form_is_the_same_folder(tmp_path: Path) -> None:
     save_backbone(tuned("test_resnet"), tmp_path)
     plain, prefixed = (make_encoder(name, BLOCK, TORCH).space for name in (str(tmp_path), f"local-dir:{tmp_path}"))
     assert plain == prefixed
+
+
+def test_a_folder_may_be_called_as_its_own_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = tuned("test_resnet")
+    save_backbone(backbone, tmp_path / "test_resnet")
+    monkeypatch.chdir(tmp_path)
+    assert make_encoder("test_resnet", BLOCK, TORCH).space.weights_digest == state_digest(backbone.module.state_dict())
 
 
 def test_only_folders_have_a_digest_and_it_is_that_of_their_spaces(
