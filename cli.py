@@ -708,7 +708,7 @@ def extract(
     dataset, features = place.open(**asdict(seen))
     is_sample = dataset.spec.sample is not None
     how: dict[str, Any] = {"precision": precision, "dtype": dtype, "is_compiled": is_compiled}
-    options = Options(weights, seed, device, fallback_random=is_sample, **how)
+    options = Options(weights, seed, device, fallback_random=is_sample, is_postponed=True, **how)
     reports = embed(dataset, features, backbone, options, batch_size=batch_size, retry=retry, shard=part)
     return Shown(
         {"spaces": [asdict(report) for report in reports]},

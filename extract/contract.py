@@ -19,12 +19,15 @@ class Encoder(Protocol):
     Attributes:
         space: Which vectors.
         provenance: From where its weights came, recorded beside the space; None where it has none.
-        n_looks: Vectors that one item costs: its tiles times its turns.
     """
 
     space: FeatureSpace
     provenance: Mapping[str, Any] | None
-    n_looks: int
+
+    @property
+    def n_looks(self) -> int:
+        """Vectors that one item costs: its tiles times its turns."""
+        ...
 
     @property
     def runner(self) -> Runner | None:

@@ -1,13 +1,15 @@
 """Encoders: what turns pixels or text into vectors, found by name."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 from extract.contract import Encoder
 from extract.engine import Device, Precision
+from extract.identity import Asked, Known, Postponed, recall, remember
 from extract.ngrams import NgramEncoder
 from extract.runner import Choice, Runtime, resolve_device
 from extract.texture import TextureEncoder
@@ -61,6 +63,7 @@ class Options:
         engine: ``"auto"`` unless a test or a benchmark wants a certain one.
         is_compiled: Whether torch compiles networks that it runs.
         fallback_random: Go on with random weights where pretrained ones are out of reach (for a built-in sample).
+        is_postponed: Whether a network that is known from an earlier run (`identity`) is loaded only when it is needed.
     """
 
     weights: str = "pretrained"
@@ -71,6 +74,7 @@ class Options:
     engine: Choice = "auto"
     is_compiled: bool = False
     fallback_random: bool = False
+    is_postponed: bool = False
 
 
 def modality_of(name: str) -> Modality:
@@ -103,10 +107,14 @@ def fitting_blocks(name: str, dataset: Dataset) -> tuple[Modality, Mapping[str, 
         InputError: Nobody knows the name, or the dataset has no such block.
     """
     modality = modality_of(name)
+    return modality, _blocks_of(name, modality, dataset)
+
+
+def _blocks_of(name: str, modality: Modality, dataset: Dataset) -> Mapping[str, Block]:
     blocks = dataset.images if modality == "image" else dataset.texts
     if not blocks:
         raise InputError(f"backbone '{name}' takes {modality}s, but the dataset has no [{modality}s.…] block")
-    return modality, blocks
+    return blocks
 
 
 def make_encoders(
@@ -128,8 +136,11 @@ def make_encoders(
     encoders: dict[str, list[Encoder]] = {}
     warnings = _useless(options, names)
     for name in names:
-        modality, blocks = fitting_blocks(name, dataset)
-        loaded = None if name in ENCODERS else _load(name, modality, options, warnings)
+        loaded: _Loaded | _Recalled | None = _recall(name, dataset, options)
+        modality = modality_of(name) if loaded is None else loaded.modality
+        blocks = _blocks_of(name, modality, dataset)
+        if loaded is None and name not in ENCODERS:
+            loaded = _load(name, modality, options, warnings)
         taken = [block for block in blocks.values() if _takes(loaded, block)] or list(blocks.values())
         warnings += _left_out(name, [block for block in blocks.values() if block not in taken])
         for block in taken:
@@ -282,7 +293,7 @@ def _stored_as(dtype: Literal["float32", "float16"], encoder: Encoder) -> Encode
     return encoder
 
 
-def _takes(loaded: "_Loaded | None", block: Block) -> bool:
+def _takes(loaded: "_Loaded | _Recalled | None", block: Block) -> bool:
     """Whether a built-in encoder (None) or a network takes a block's images: one, or so many stacked."""
     if isinstance(block, TextBlock):
         return True
@@ -319,14 +330,49 @@ def _load(name: str, modality: Modality, options: Options, warnings: list[str]) 
     return loaded
 
 
+def _recall(name: str, dataset: Dataset, options: Options) -> "_Recalled | None":
+    """Return a network that is known from an earlier run; a dataset with stacks needs the network itself."""
+    if not options.is_postponed or name in ENCODERS or any(map(_is_stack, dataset.images.values())):
+        return None
+    known = recall(_asked(name, options))
+    return None if known is None else _Recalled(name, known, options)
+
+
+def _asked(name: str, options: Options) -> Asked:
+    return Asked(name, options.weights, options.seed, options.precision)
+
+
+class _Recalled:
+    """A network known from an earlier run; it is loaded, once, when something is to be embedded."""
+
+    def __init__(self, name: str, known: Known, options: Options) -> None:
+        self.modality: Modality = known.space.modality
+        self._name, self._known, self._options = name, known, options
+
+    @cached_property
+    def _network(self) -> "_Loaded":
+        return _Loaded(self._name, self.modality, self._options)
+
+    def takes(self, block: ImageBlock) -> bool:
+        """Whether its first layer fits."""
+        return not block.parts
+
+    def encoder(self, block: Block) -> Encoder:
+        """Return the encoder for a block."""
+        settings = {} if isinstance(block, TextBlock) else view_settings(block)
+        known = replace(self._known, space=replace(self._known.space, **settings))
+        return Postponed(_asked(self._name, self._options), known, lambda: self._network.encoder(block))
+
+
 class _Loaded:
     """A network loaded once, to make encoders of."""
 
     def __init__(self, name: str, modality: Modality, options: Options) -> None:
         from extract import catalogue, language
 
+        self._begun = time.time()
         self._options = options
-        self._modality = modality
+        self.modality: Modality = modality
         load: Any = catalogue.load_backbone if modality == "image" else language.load_language
         self._load: Callable[..., Any] = partial(load, name, weights=options.weights, seed=options.seed)
         self._network = self._load()
@@ -351,12 +397,16 @@ class _Loaded:
 
     def encoder(self, block: Block) -> Encoder:
         """Return the encoder for a block."""
-        return self._make(self._space(block))
+        encoder = self._make(self._space(block))
+        if self._options.is_postponed and not _is_stack(block):
+            known = Known(encoder.space, self._provenance)
+            remember(_asked(self._provenance["name"], self._options), known, begun=self._begun)
+        return encoder
 
     def encoder_of(self, space: FeatureSpace) -> Encoder:
         """Return the encoder with the preprocessing of `space` and its own weights."""
         own = self._space(_block_of(space))
-        return self._make(own if self._modality == "text" else replace(own, preprocess=space.preprocess))
+        return self._make(own if self.modality == "text" else replace(own, preprocess=space.preprocess))
 
     def _space(self, block: Block) -> FeatureSpace:
         from extract import backbone, language
@@ -369,7 +419,7 @@ class _Loaded:
     def _seeing(self, n_stacked: int) -> Any:
         """Return the network for one image, or widened for a stack."""
         n_images = max(1, n_stacked)
-        if self._modality == "text" or self._network.in_chans == 3 * n_images:
+        if self.modality == "text" or self._network.in_chans == 3 * n_images:
             return self._network
         if n_images not in self._widened:
             self._widened[n_images] = self._load(in_chans=3 * n_images)
@@ -378,7 +428,7 @@ class _Loaded:
     def _make(self, space: FeatureSpace) -> Encoder:
         from extract import backbone, language
 
-        make: Any = backbone.ImageEncoder if self._modality == "image" else language.TextEncoder
+        make: Any = backbone.ImageEncoder if self.modality == "image" else language.TextEncoder
         runtime = Runtime(self._options.device, self._options.engine, self._options.is_compiled)
         made: Encoder = make(self._seeing(len(space.stack)), space, provenance=self._provenance, runtime=runtime)
         return _pooled(made)

@@ -81,6 +81,7 @@ class Lane:
         self.is_patient = True
         self.is_deep = False
         self.worked = 0.0
+        self._is_needed = False
         self._retry = retry
         self._store = store
         self._workers = workers
@@ -153,12 +154,15 @@ class Lane:
 
     def expect(self) -> None:
         """Tell an encoder with weights how much will come, so that it picks its engine."""
+        self._is_needed = True
         if self.encoder.runner is not None:
             self.encoder.runner.expected = len(self.missing) * self.encoder.n_looks
 
     @property
     def engine(self) -> tuple[str, str, str]:
         """Device, engine, and a note on why it is not the usual one, or ""."""
+        if not self._is_needed:
+            return "none", "none", ""
         runner = self.encoder.runner
         return ("cpu", "numpy", "") if runner is None else (*runner.describe(), runner.note)
 

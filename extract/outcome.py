@@ -41,7 +41,7 @@ class SpaceReport:
         failed: Rows without a vector.
         seconds: Its part of the wall time of the pass over the images or texts, divided among spaces by their work.
         rows_per_second: ``embedded / seconds``.
-        device: ``"cpu"`` or ``"cuda"``.
+        device: ``"cpu"`` or ``"cuda"``; ``"none"`` if nothing was to be embedded.
         engine: ``"openvino"``, ``"torch"``, ``"numpy"``; ``"none"`` if no engine was needed.
         bottleneck: ``"decode"``, ``"forward"`` (the encoder's work), ``"store"``; ``"none"`` if nothing was embedded.
         note: Why another engine than the usual one ran, that a conversion had nothing to convert; or "".
