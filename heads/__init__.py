@@ -30,12 +30,9 @@ from heads.report import (
     audit_report,
     conversions_report,
     curve_report,
-    entries_report,
     importance_report,
-    outputs_report,
     predictions_report,
     robustness_report,
-    standings_report,
 )
 from heads.ridge import target_scale
 from heads.robustness import check_plain, disturbed, robustness
@@ -56,6 +53,7 @@ from heads.runs import (
     sweep_warnings,
     training_of,
 )
+from heads.score_report import entries_report, outputs_report, standings_report
 from heads.standings import standings
 from heads.stored import Result, Stored, Wanted
 from heads.sweep import WHOLE, Sweep, check_names

@@ -10,7 +10,7 @@ from heads.leaderboard import Leaderboard, best, table
 from heads.metrics import HEADLINE, metric_names
 from heads.predictions import Predictions
 from heads.registry import HEADS
-from heads.report import entries_report
+from heads.score_report import entries_report
 from heads.sweep import Sweep
 from store import InputError, MetadataColumn, make_split
 from tests.heads.made import classes, dataset, matrix, numbers, planted

@@ -1,7 +1,7 @@
 from typing import Any
 
 from heads.transfer_report import transfer_report
-from tests.heads.test_report import entry
+from tests.heads.test_score_report import entry
 
 
 def part(name: str, difference: float, n_rows: int = 12, *, resampled: str = "groups") -> dict[str, Any]:
