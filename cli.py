@@ -859,7 +859,7 @@ def robustness(
     entries = fit(sweep)
     found = score_robustness(sweep, entries, open_runs(sweep.dataset)[1], disturbed(sweep, features, views))
     chart = dataset.folder / "runs" / "robustness.png"
-    draw_robustness(found, chart)
+    draw_robustness(found, chart, unit_of=dataset.spec.unit_of)
     say(f"chart: {chart}")
     return Shown({"robustness": found, "chart": str(chart)}, robustness_report(found))
 

@@ -4,7 +4,7 @@ from heads.audit import audit_labels, audit_leaks, merge_duplicates
 from heads.bundle import Bundle
 from heads.bundle_folder import bundle_kind, describe_bundle, load_bundle, read_document, rebuild_bundle, write_document
 from heads.calibration import Calibration
-from heads.chart import COLOURS, draw_robustness, draw_scores, make_panels
+from heads.chart import FONT_PT, GREY, PAGE_INCHES, STYLES, draw_robustness, draw_scores, finish, make_panels
 from heads.columns import prediction_words
 from heads.comparison import compare_blocks, compare_entries, gain_words
 from heads.conversions import chosen_conversions, compare_conversions, each_alone, mean_ranks
@@ -62,12 +62,13 @@ from heads.transfer_report import transfer_report
 
 __all__ = [
     "ABSENT",
-    "COLOURS",
     "Bundle",
     "Calibration",
     "Entry",
     "FEATURES",
+    "FONT_PT",
     "FeatureMatrix",
+    "GREY",
     "Given",
     "HEADLINE",
     "HEADS",
@@ -76,9 +77,11 @@ __all__ = [
     "LinearHead",
     "METRICS",
     "MISSING",
+    "PAGE_INCHES",
     "PRIOR",
     "Predictions",
     "Result",
+    "STYLES",
     "Stored",
     "Sweep",
     "WHOLE",
@@ -112,6 +115,7 @@ __all__ = [
     "errors_report",
     "evaluate",
     "features_matrix",
+    "finish",
     "fit_bundle",
     "folded",
     "gain_words",
@@ -131,12 +135,12 @@ __all__ = [
     "metadata_columns",
     "needed_spec",
     "network_importance",
-    "prediction_words",
-    "predictions_report",
-    "outputs_report",
     "open_results",
     "open_rows",
     "open_runs",
+    "outputs_report",
+    "prediction_words",
+    "predictions_report",
     "ranked",
     "read_document",
     "rebuild_bundle",
@@ -159,8 +163,8 @@ __all__ = [
     "training_of",
     "transfer",
     "transfer_report",
+    "versions",
     "write_document",
     "write_errors",
-    "versions",
     "write_predictions",
 ]

@@ -152,10 +152,10 @@ def _block_document(bundle: Bundle, name: str) -> dict[str, Any]:
 
 
 def _task_document(bundle: Bundle, name: str, folder: Path, tensors: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    condition, spec = bundle.conditions.get(name), bundle.spec.tasks.get(name)
+    condition = bundle.conditions.get(name)
     return {
         **_model_document(bundle.models[name], folder, tensors),
-        "unit": None if spec is None else spec.unit,
+        "unit": bundle.spec.unit_of(name),
         "condition": None if condition is None else _model_document(condition, folder, tensors),
     }
 

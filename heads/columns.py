@@ -53,7 +53,7 @@ def prediction_words(bundle: "Bundle", row: Mapping[str, Any]) -> list[str]:
         if model.task.kind == "classification":
             lines.append(f"{name}: {row[name]} {row[f'{name}_p_{row[name]}']:.2f}{applies}")
             continue
-        unit = _unit(bundle, name)
+        unit = bundle.spec.unit_of(name)
         behind = (f" {unit}" if unit else "") + applies
         lines += [f"{output}: {row[output]:.4g}{behind}" for output in _output_names(model.task)]
     return lines
@@ -63,7 +63,7 @@ def describe_columns(bundle: "Bundle") -> list[dict[str, Any]]:
     """Return column, meaning and unit (None where there is none), in the order of the table."""
     rows: Described = [("id", "the row's id", None)]
     for name, model in bundle.models.items():
-        unit = _unit(bundle, name)
+        unit = bundle.spec.unit_of(name)
         is_class = model.task.kind == "classification"
         rows += (_describe_classes if is_class else _describe_outputs)(model.task, unit)
         if name in bundle.conditions:
@@ -88,10 +88,6 @@ def _describe_outputs(task: Task, unit: str | None) -> Described:
         rows += [(name, f"predicted {column}", unit)]
         rows += [(f"{name}_low", f"lower {ends}", unit), (f"{name}_high", f"upper {ends}", unit)]
     return rows
-
-
-def _unit(bundle: "Bundle", task: str) -> str | None:
-    return bundle.spec.tasks[task].unit if task in bundle.spec.tasks else None
 
 
 def _predicted(model: "Model", X: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -6,14 +6,17 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heads.chart import COLOURS, make_panels
-from store import write_error
+from heads.chart import COLOURS, FONT_PT, PAGE_INCHES, add_key, finish, make_panels
+from store import broken, write_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAX_CLASSES = 12  # in one panel, the most frequent ones
-PANEL_INCHES = 4.2
+PANEL_INCHES = PAGE_INCHES / 2
+HATCHES = ("", "///", "...", "xxx")  # tell parts apart in grey
+LINES = ("-", "--", ":", "-.")  # and classes
+NAME_LETTERS = 24  # in a line of a class's name
 INCHES_PER_CLASS = 0.3
 LEAST_SHARE = 1e-4  # of pixels; a dark ground leaves little to what is looked at
 
@@ -65,8 +68,8 @@ def draw_distributions(found: Mapping[str, Any], path: Path) -> bool:
         else:
             _draw_numbers(axes, task, column)
     if len(parts) > 1 and any(column is None for _, column in panels):
-        bars = [Patch(color=colour) for colour in COLOURS[: len(parts)]]
-        figure.legend(handles=bars, labels=parts, loc="outside lower left", fontsize=8, frameon=False, ncols=len(parts))
+        styles = map(_part_style, range(len(parts)))
+        add_key(figure, [Patch(label=part, **style) for part, style in zip(parts, styles, strict=True)])
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return True
@@ -103,18 +106,28 @@ def _part(name: str) -> str:
 def _draw_classes(axes: "Axes", task: Mapping[str, Any], parts: Sequence[str]) -> None:
     shown = sorted(task["classes"], key=lambda one: -one["n_rows"])[:MAX_CLASSES]
     places, left = range(len(shown)), [0] * len(shown)
-    for part, colour in zip(parts, cycle(COLOURS), strict=False):
+    for number, part in enumerate(parts):
         counts = [sum(n for name, n in one["parts"].items() if _part(name) == part) for one in shown]
-        axes.barh(places, counts, left=left, color=colour, height=0.72)
+        axes.barh(places, counts, left=left, height=0.72, **_part_style(number))
         left = [a + b for a, b in zip(left, counts, strict=True)]
     for place, one in enumerate(shown):
         words = f" {one['n_rows']} ({one['share']:.0%})"
-        axes.annotate(words, (one["n_rows"], place), va="center", fontsize=7)
-    axes.set_yticks(places, [one["class"] for one in shown], fontsize=8)
+        axes.annotate(words, (one["n_rows"], place), va="center", fontsize=FONT_PT)
+    axes.set_yticks(places, ["\n".join(broken(one["class"], lambda line: len(line) <= NAME_LETTERS)) for one in shown])
     axes.invert_yaxis()
     axes.margins(x=0.25)
     more = f", {len(shown)} of {len(task['classes'])} classes" if len(shown) < len(task["classes"]) else ""
-    _finish(axes, f"{task['task']} (n = {task['n_rows']}{more})", "rows")
+    axes.set_title(f"{task['task']} (n = {task['n_rows']}{more})", fontsize=9, loc="left")
+    finish(axes, "rows")
+
+
+def _part_style(number: int) -> dict[str, Any]:
+    """Return the look of a part of the split, its colour and, for grey, its hatch."""
+    return {
+        "facecolor": COLOURS[number % len(COLOURS)],
+        "edgecolor": "white",
+        "hatch": HATCHES[number % len(HATCHES)],
+    }
 
 
 def _draw_numbers(axes: "Axes", task: Mapping[str, Any], column: Mapping[str, Any]) -> None:
@@ -122,24 +135,17 @@ def _draw_numbers(axes: "Axes", task: Mapping[str, Any], column: Mapping[str, An
         axes.stairs(column["histogram"]["counts"], column["histogram"]["edges"], fill=True, color=COLOURS[0])
         axes.axvline(column["quantiles"]["median"], color="black", linestyle="--", linewidth=1)
     name = task["task"] if task["task"] == column["column"] else f"{task['task']}: {column['column']}"
-    _finish(axes, f"{name} (n = {task['n_rows']})", "value; dashed: median")
+    axes.set_title(f"{name} (n = {task['n_rows']})", fontsize=9, loc="left")
+    finish(axes, "value; dashed: median", "rows")
 
 
 def _draw_intensity(axes: "Axes", title: str, edges: Sequence[float], rows: Sequence[Mapping[str, Any]]) -> None:
     shown = sorted(rows, key=lambda row: -row["n_images"])[:MAX_CLASSES]
-    styles = ["-"] * len(COLOURS) + ["--"] * len(COLOURS)
-    for row, colour, style in zip(shown, cycle(COLOURS), styles, strict=False):
-        axes.stairs(row["histogram"], edges, color=colour, linestyle=style, label=f"{row['class']} ({row['n_images']})")
+    for row, colour, line in zip(shown, cycle(COLOURS), cycle(LINES), strict=False):
+        axes.stairs(row["histogram"], edges, color=colour, linestyle=line, label=f"{row['class']} ({row['n_images']})")
     axes.set_yscale("log")
     axes.set_ylim(bottom=LEAST_SHARE)
-    axes.set_ylabel("share of pixels", fontsize=8)
     if shown:
-        axes.legend(fontsize=6, frameon=False)
-    _finish(axes, title, "pixel value; what lies beyond is in the end bins")
-
-
-def _finish(axes: "Axes", title: str, below: str) -> None:
+        axes.legend(fontsize=FONT_PT, frameon=False)
     axes.set_title(title, fontsize=9, loc="left")
-    axes.set_xlabel(below, fontsize=8)
-    axes.tick_params(labelsize=7)
-    axes.spines[["top", "right"]].set_visible(False)
+    finish(axes, "pixel value; what lies beyond is in the end bins", "share of pixels")

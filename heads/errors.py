@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heads.chart import draw_confusion, draw_scatter
 from heads.entry import BOOTSTRAP_SEED
+from heads.error_chart import draw_confusion, draw_scatter
 from heads.output import write_predictions
 from heads.per_class import RATES, class_rates, confusion
 from heads.stored import Result
@@ -100,8 +100,7 @@ def _classes(result: Result, classes: tuple[str, ...]) -> Document:
 def _outputs(result: Result, dataset: Dataset) -> list[Document]:
     """Return each output's metrics beside the baseline's, which are known where the prior's entry is."""
     entry, task = result.entry, dataset.tasks[result.entry["task"]]
-    spec = dataset.spec.tasks.get(task.name)
-    unit = None if spec is None else spec.unit
+    unit = dataset.spec.unit_of(task.name)
     [first, *others] = task.columns
     if not others:
         return [{"output": first, "unit": unit, "metrics": entry["metrics"], "baseline": entry["baseline"]}]

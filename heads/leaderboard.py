@@ -136,7 +136,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         **entry["metrics"][name],
         "baseline": entry["baseline"][name],
         "beats_baseline": entry["beats_baseline"],
-        "standing": _standing(entry),
+        "standing": standing(entry),
         "verdict": entry["verdict"],
         "split": entry["split"],
         "seconds": entry["seconds"],
@@ -146,7 +146,7 @@ def _row(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _standing(entry: Entry) -> str:
+def standing(entry: Entry) -> str:
     """Return in a word how the features stand to the baseline, by the paired interval of the difference."""
     if entry["head"] == PRIOR:
         return ""

@@ -223,5 +223,5 @@ def save_warnings(entries: Sequence[Entry]) -> list[str]:
 def save_chart(sweep: Sweep, entries: Sequence[Entry]) -> Path:
     """Draw the scores of all tasks beside the dataset, and return the picture's path."""
     chart = run_folder(sweep.dataset, "scores.png")
-    draw_scores(entries, chart)
+    draw_scores(entries, chart, unit_of=sweep.dataset.spec.unit_of)
     return chart

@@ -10,6 +10,7 @@ from store.errors import InputError, StoreError, did_you_mean, first_line, one_l
 from store.exchange import export_block, import_vectors
 from store.folds import Rows, inner_folds
 from store.keys import file_key, json_key, text_key
+from store.lines import broken
 from store.merging import merge_groups
 from store.problems import spec_problems
 from store.progress import Progress
@@ -72,6 +73,7 @@ __all__ = [
     "batch_script",
     "block_names",
     "block_spaces",
+    "broken",
     "check_dataset",
     "check_report",
     "check_view",

@@ -92,6 +92,10 @@ class DatasetSpec(BaseModel):
         filled = {name: part if sources & set(part) else {"column": name, **part} for name, part in parts.items()}
         return {**values, "metadata": filled}
 
+    def unit_of(self, task: str) -> str | None:
+        """Return the unit of a task's numbers; None where there is none, or no such task."""
+        return self.tasks[task].unit if task in self.tasks else None
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if problems := [*self._row_problems(), *self._block_problems(), *self._reader_problems()]:

@@ -39,6 +39,7 @@ class Perturbation:
         low, high: The least and the greatest strength.
         neutral: The strength that changes nothing; None where every strength does.
         meaning: What the strength is.
+        axis: The same in a few words, below a chart.
         grid: What `robustness` tries, mild to severe.
     """
 
@@ -46,18 +47,30 @@ class Perturbation:
     high: float
     neutral: float | None
     meaning: str
+    axis: str
     grid: tuple[float, ...]
 
 
 PERTURBATIONS: dict[str, Perturbation] = {
-    "gaussian_noise": Perturbation(0, 1, 0, "standard deviation, as a part of full scale", (0.02, 0.05, 0.1, 0.2)),
-    "poisson_noise": Perturbation(
-        0, 1, 0, "relative noise of a white pixel: white is 1 / strength² electrons", (0.05, 0.1, 0.2, 0.4)
+    "gaussian_noise": Perturbation(
+        0, 1, 0, "standard deviation, as a part of full scale", "deviation / full scale", (0.02, 0.05, 0.1, 0.2)
     ),
-    "blur": Perturbation(0, 100, 0, "standard deviation of a Gaussian, in px of the file", (0.5, 1, 2, 4)),
-    "gamma": Perturbation(0.1, 10, 1, "exponent: below 1 brighter, above 1 darker", (0.5, 0.7, 1.4, 2)),
-    "jpeg": Perturbation(1, 100, None, "quality, as libjpeg counts", (90, 50, 20, 10)),
-    "png": Perturbation(1, 8, 8, "bits per channel that are kept; PNG itself loses nothing", (8,)),
+    "poisson_noise": Perturbation(
+        0,
+        1,
+        0,
+        "relative noise of a white pixel: white is 1 / strength² electrons",
+        "noise of a white pixel",
+        (0.05, 0.1, 0.2, 0.4),
+    ),
+    "blur": Perturbation(
+        0, 100, 0, "standard deviation of a Gaussian, in px of the file", "deviation in px", (0.5, 1, 2, 4)
+    ),
+    "gamma": Perturbation(
+        0.1, 10, 1, "exponent: below 1 brighter, above 1 darker", "exponent (above 1: darker)", (0.5, 0.7, 1.4, 2)
+    ),
+    "jpeg": Perturbation(1, 100, None, "quality, as libjpeg counts", "quality (100: best)", (90, 50, 20, 10)),
+    "png": Perturbation(1, 8, 8, "bits per channel that are kept; PNG itself loses nothing", "bits kept", (8,)),
 }
 _WHOLE = ("jpeg", "png")
 

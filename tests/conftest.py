@@ -3,10 +3,14 @@
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import tifffile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -78,3 +82,20 @@ def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         if files._s3 is not None:
             fsspec.asyn.sync(files.loop, files._s3.__aexit__, None, None, None)
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list["Figure"]:
+    """Every chart that is made, as a figure."""
+    from heads import chart, error_chart
+
+    figures: list[Figure] = []
+
+    def keep(size: tuple[float, float]) -> "Figure":
+        figures.append(make(size))
+        return figures[-1]
+
+    make = chart.make_figure
+    for module in (chart, error_chart):
+        monkeypatch.setattr(module, "make_figure", keep)
+    return figures
