@@ -254,7 +254,7 @@ def _with_unit(metric: str, unit: str | None) -> str:
     return f"{metric} in {unit}" if unit else metric
 
 
-def _label(entry: Mapping[str, Any]) -> str:
+def _label(entry: Entry) -> str:
     """Return a bar's name in short lines."""
     if entry["head"] == PRIOR:
         return f"prior\n{NO_FEATURES}"
