@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
 from finetune.settings import BranchSettings
+from heads import plain_name
 from store import StoreError
 
 SCHEMA_VERSION = 1
+CONFIG_PATH = "_name_or_path"  # where transformers read a configuration from
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,10 @@ class Blueprint:
         """Return a branch by its name."""
         return next(branch for branch in self.branches if branch.name == name)
 
+    def without_places(self) -> Self:
+        """Return it with the mere names of folders and files that encoders began with: a bundle has its own."""
+        return replace(self, branches=tuple(_without_places(branch) for branch in self.branches))
+
     def to_json(self) -> str:
         """Return it as JSON, with the schema version."""
         branches = [asdict(one) | {"settings": one.settings.model_dump(exclude_unset=True)} for one in self.branches]
@@ -121,6 +127,13 @@ class Blueprint:
             )
         except (TypeError, KeyError, ValueError) as error:
             raise StoreError(f"the description of a network is not as it was written: {error}") from None
+
+
+def _without_places(plan: BranchPlan) -> BranchPlan:
+    given = plan.settings.model_dump(include={"encoder", "weights"}, exclude_none=True)
+    named = {key: plain_name(words) for key, words in given.items()}
+    config = plan.config and {key: plain_name(at) if key == CONFIG_PATH else at for key, at in plan.config.items()}
+    return replace(plan, settings=plan.settings.model_copy(update=named), config=config, source=plain_name(plan.source))
 
 
 def _branch(fields: dict[str, Any]) -> BranchPlan:

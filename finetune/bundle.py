@@ -49,6 +49,7 @@ from heads import (
     describe_bundle,
     features_matrix,
     needed_spec,
+    portable_spec,
     read_document,
     rebuild_bundle,
     write_document,
@@ -123,7 +124,7 @@ def save_bundle(
         task.name: _layer(network, task, calibrations[task.name], entries[task.name])
         for task in network.blueprint.tasks
     }
-    spec = needed_spec(dataset, _used(network.blueprint))
+    spec = portable_spec(needed_spec(dataset, _used(network.blueprint)), dataset.folder)
     bundle = bundle_of_layers(dataset, spec, matrix, rows, layers, about=about)
     tuned_on = f"{about['split_fingerprint']}{WHOLE * is_whole}"
     try:
@@ -176,7 +177,7 @@ def _write(
         (plan.name, _save_encoder(plan, network.branches[plan.name], dataset, folder / plan.name, tuned_on))
         for plan in _owners(network.blueprint)
     ]
-    network_document = json.loads(network.blueprint.to_json())
+    network_document = json.loads(network.blueprint.without_places().to_json())
     write_document({"kind": KIND, **document, "network": network_document}, folder)
     for file in folder.rglob("*.safetensors"):  # safetensors lets nobody but their owner read them
         shutil.copymode(folder / DOCUMENT, file)

@@ -23,6 +23,7 @@ from heads.linear import ABSENT, LinearHead
 from heads.matrix import MISSING, FeatureMatrix, load_matrix, load_matrix_like, metadata_columns
 from heads.metrics import HEADLINE, METRICS
 from heads.output import write_predictions
+from heads.places import plain_name, portable_spec
 from heads.predictions import Predictions
 from heads.refit import fit_bundle, needed_spec
 from heads.registry import HEADS, PRIOR
@@ -136,6 +137,8 @@ __all__ = [
     "needed_spec",
     "network_importance",
     "open_results",
+    "plain_name",
+    "portable_spec",
     "open_rows",
     "open_runs",
     "outputs_report",

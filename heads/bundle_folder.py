@@ -15,6 +15,7 @@ from heads.calibration import CalibratedHead, Calibration
 from heads.columns import describe_columns
 from heads.conformal import COVERAGE
 from heads.ood import Reference
+from heads.places import found_provenance
 from heads.registry import HEADS
 from store import FeatureSpace, InputError, StoreError, Task, parse_spec, write_error
 
@@ -86,7 +87,7 @@ def rebuild_bundle(document: Mapping[str, Any], tensors: Mapping[str, NDArray[An
         spec=parse_spec(document["dataset"], str(folder / DOCUMENT)),
         blocks={block["name"]: block["n_columns"] for block in blocks},
         spaces={block["name"]: _read_space(block, folder) for block in with_space},
-        provenance={block["name"]: block["provenance"] for block in with_space},
+        provenance={block["name"]: found_provenance(block["provenance"], folder) for block in with_space},
         columns=tuple(document["columns"]),
         models={task["name"]: _read_model(task, folder, tensors) for task in document["tasks"]},
         reference=Reference.from_arrays(ood),

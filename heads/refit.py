@@ -16,6 +16,7 @@ from heads.entry import SCORES, versions
 from heads.leaderboard import Entry, best, is_held_out
 from heads.matrix import METADATA
 from heads.ood import Reference, make_reference
+from heads.places import portable_provenance, portable_spec
 from heads.plan import Plan
 from heads.sweep import Sweep
 from store import Dataset, DatasetSpec, InputError
@@ -41,7 +42,9 @@ def fit_bundle(sweep: Sweep, entries: Iterable[Entry], folder: Path) -> Bundle:
     bundle = _make_bundle(
         sweep, chosen, plans, _fit_together(sweep, chosen, plans), [e for e in entries if is_held_out(e)]
     )
-    bundle = replace(bundle, conditions=fit_conditions(sweep, chosen, pairs))
+    home, own = sweep.dataset.folder, bundle.provenance
+    provenance = {name: portable_provenance(found, home, folder) for name, found in own.items()}
+    bundle = replace(bundle, conditions=fit_conditions(sweep, chosen, pairs), provenance=provenance)
     check_columns(bundle)
     write_bundle(bundle, folder)
     return bundle
@@ -71,7 +74,7 @@ def _make_bundle(
     blocks = [name for name in matrix.blocks if name in used]
     widths = {name: matrix.blocks[name].stop - matrix.blocks[name].start for name in blocks}
     return Bundle(
-        spec=needed_spec(sweep.dataset, used),
+        spec=portable_spec(needed_spec(sweep.dataset, used), sweep.dataset.folder),
         blocks=widths,
         spaces={name: matrix.spaces[name] for name in blocks if name in matrix.spaces},
         provenance={name: matrix.provenance[name] for name in blocks if name in matrix.spaces},
@@ -116,7 +119,7 @@ def _training_reference(sweep: Sweep, blocks: Sequence[str], plans: Mapping[str,
 
 
 def needed_spec(dataset: Dataset, used: set[str]) -> DatasetSpec:
-    """Return the spec without the blocks that no model reads: new files need not have them.
+    """Return the spec without the blocks that no model reads, and without `[finetune]`: new files need not have them.
 
     Metadata says of what kind it was found to be, so that new tables are read as this one was.
 
@@ -134,7 +137,8 @@ def needed_spec(dataset: Dataset, used: set[str]) -> DatasetSpec:
     named |= {name for name in spec.images if f"image:{name}" in _places(used)}
     named |= {part for name, image in spec.images.items() if name in named for part in image.stack or ()}
     images = {name: image for name, image in spec.images.items() if name in named}
-    return spec.model_copy(update={"columns": {}, "images": images, "texts": texts, "metadata": metadata})
+    needed = {"columns": {}, "images": images, "texts": texts, "metadata": metadata, "finetune": {}}
+    return spec.model_copy(update=needed)
 
 
 def _places(blocks: Iterable[str]) -> set[str]:

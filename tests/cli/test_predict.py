@@ -39,6 +39,26 @@ def test_a_bundle_predicts_new_files_and_moves(make_dataset: Make, tmp_path: Pat
     assert list(found["kind"]) == ["striped" if i % 2 == 0 else "plain" for i in order]
 
 
+def test_a_bundle_moves_with_its_dataset_and_names_no_folder_of_this_machine(
+    make_dataset: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    spec = make_dataset(folder=home)
+    spec.write_text(spec.read_text().replace('root = "images"', f"root = '{home / 'images'}'"))
+    network = extract.load_backbone("test_resnet", weights="random", seed=0)
+    extract.save_backbone(network, home / "net")
+    monkeypatch.chdir(tmp_path)
+    run("extract", "--data", spec, "--backbone", "home/net", "--device", "cpu")
+    run("heads", "--data", spec, "--blocks", "image", "--head", "linear", "--save")
+    run("predict", home / "runs" / "heads", home / "labels.csv", "--out", tmp_path / "a.csv")
+    assert str(tmp_path) not in (home / "runs" / "heads" / "bundle.json").read_text()
+    home.rename(tmp_path / "new")
+    shutil.rmtree(tmp_path / "new" / "features.zarr")
+    monkeypatch.chdir("/")
+    run("predict", tmp_path / "new" / "runs" / "heads", tmp_path / "new" / "labels.csv", "--out", tmp_path / "b.csv")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
 @pytest.mark.parametrize(("key", "value"), [("weights_digest", "0" * 64), ("crop_bottom_px", 3), ("convert", "log")])
 def test_a_bundle_whose_space_was_changed_is_refused(make_dataset: Make, key: str, value: object) -> None:
     spec = make_dataset()

@@ -118,6 +118,8 @@ def test_a_moved_folder_needs_nothing_else(tmp_path: Path) -> None:
     saved(home / "runs" / "finetune", dataset, network)
     shutil.copytree(home / "data", tmp_path / "new" / "data")
     want = predicted(home / "runs" / "finetune", home / "data" / "labels.csv")
+    written = [path for path in (home / "runs" / "finetune").rglob("*") if path.is_file()]
+    assert not [path for path in written if str(tmp_path).encode() in path.read_bytes()]
     shutil.copytree(home / "runs" / "finetune", tmp_path / "elsewhere" / "model")
     shutil.rmtree(home)
     got = predicted(tmp_path / "elsewhere" / "model", tmp_path / "new" / "data" / "labels.csv")
