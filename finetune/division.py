@@ -81,8 +81,7 @@ def keep_some_out(dataset: Dataset, rows: Rows, *, seed: int) -> tuple[Rows, Row
     """
     tasks = list(dataset.tasks.values())
     labelled = rows[np.any([task.labelled[rows] for task in tasks], axis=0)]
-    is_classes = tasks[0].kind == "classification"
-    parts = inner_folds(tasks[0].y, dataset.groups, labelled, n_folds=N_PARTS, seed=seed, stratify=is_classes)
+    parts = inner_folds([task.y for task in tasks], dataset.groups, labelled, n_folds=N_PARTS, seed=seed)
     if not parts:
         units = "rows" if dataset.groups is None else "groups"
         raise InputError(f"fine-tuning needs two labelled {units} or more to train on: some choose the best epoch")

@@ -88,7 +88,7 @@ def calibration_of(plan: Plan, model: Given, number: int, *, seed: int) -> Calib
     place = np.full(len(model.predicted), -1)
     place[plan.rows] = np.arange(len(plan.rows))
     rows = np.intersect1d(place[model.kept_out], job.train)
-    parts = inner_folds(job.y, plan.groups, rows, n_folds=N_PARTS, seed=seed, stratify=False)
+    parts = inner_folds([], plan.groups, rows, n_folds=N_PARTS, seed=seed)
     return fit_calibration(job, [(part, model.predicted[plan.rows[part]]) for _, part in parts], plan.groups)
 
 

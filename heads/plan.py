@@ -73,10 +73,14 @@ def make_plan(
 ) -> Plan:
     """Cut a task along the pairs of a split.
 
+    Tasks that train on the very same rows share their inner folds, which are alike in all of them, whichever of them
+    are run: what is fitted for several tasks is then fitted on few sets of rows.
+
     Args:
         dataset: n rows.
         matrix: Their features; rows without a vector stand aside.
-        task: What is predicted; rows without a label, or where it does not apply, stand aside.
+        task: What is predicted; rows without a label, or where it does not apply, stand aside. It need not be one of
+            the dataset's.
         pairs: (training rows, rows to score) in dataset order; a pair without any row to score still trains.
         seed: Of the inner folds.
 
@@ -92,21 +96,28 @@ def make_plan(
     usable = task.labelled & matrix.complete
     jobs, score = [], []
     for train, held in pairs:
-        jobs.append(_job(dataset, task, train[usable[train]], position=position, rows=rows, seed=seed))
+        inner = _inner_folds(dataset, task, train[matrix.complete[train]], seed=seed)
+        jobs.append(_job(task, train[usable[train]], inner, position=position, rows=rows))
         score.append(position[held[usable[held]]])
     groups = None if dataset.groups is None else np.unique(dataset.groups[rows], return_inverse=True)[1]
     n_left_out = int((task.labelled & ~matrix.complete & member).sum())
     return Plan(task, rows, tuple(jobs), tuple(score), groups, n_left_out)
 
 
-def _job(dataset: Dataset, task: Task, train: Rows, *, position: Rows, rows: Rows, seed: int) -> Job:
+def _inner_folds(dataset: Dataset, task: Task, rows: Rows, *, seed: int) -> list[tuple[Rows, Rows]]:
+    """Divide the labelled ones of some rows, alike in every task that is labelled on the same ones."""
+    labelled = task.labelled[rows]
+    tasks = sorted({**dataset.tasks, task.name: task}.items())
+    shared = [other.y for _, other in tasks if np.array_equal(other.labelled[rows], labelled)]
+    return inner_folds(shared, dataset.groups, rows[labelled], n_folds=N_INNER, seed=seed)
+
+
+def _job(task: Task, train: Rows, inner: Sequence[tuple[Rows, Rows]], *, position: Rows, rows: Rows) -> Job:
     if not len(train):
         raise InputError(
             f"task {task.name!r}: a training part has no labelled row with features. "
             "Label more rows, or leave the task out with --task."
         )
-    is_classes = task.kind == "classification"
-    inner = inner_folds(task.y, dataset.groups, train, n_folds=N_INNER, seed=seed, stratify=is_classes)
     return Job(
         kind=task.kind,
         y=task.y[rows],
@@ -114,7 +125,7 @@ def _job(dataset: Dataset, task: Task, train: Rows, *, position: Rows, rows: Row
         train=position[train],
         inner=tuple((position[fit], position[stop]) for fit, stop in inner),
         sample_weight=_weights(task, train, position=position, rows=rows),
-        output_weights=None if is_classes else task.weights,
+        output_weights=None if task.kind == "classification" else task.weights,
     )
 
 

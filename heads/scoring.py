@@ -60,6 +60,13 @@ class Scoring:
         """The prior's outcome for each task, always computed: others are compared with it pair by pair."""
         return self.outcomes((), PRIOR, list(self.plans))
 
+    @cached_property
+    def inner(self) -> Mapping[str, list[list[str]]]:
+        """The sha256 of the other part of every inner fold, per job, by task: other tasks' labels decide these too."""
+        return {
+            name: [[digest(rows) for _, rows in job.inner] for job in plan.jobs] for name, plan in self.plans.items()
+        }
+
     def entries_of_processes(self, trials: Sequence[Trial], tasks: Sequence[str], *, n_jobs: int) -> list[Entry]:
         """Return the entries of all trials, in their order; each is written as soon as those before it are."""
         alone = replace(self, leaderboard=None, predictions=None, on_entry=None)
@@ -172,6 +179,7 @@ class Scoring:
             "head": [head, HEADS[head].version],
             "split": [self.role, sweep.split.fingerprint],
             "seed": sweep.seed,
+            "inner": self.inner[task],
         }
         return json_key(parts)
 

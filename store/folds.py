@@ -1,5 +1,6 @@
 """Stratified, group-safe division of rows into folds; plain arrays in and out."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,9 @@ from numpy.typing import NDArray
 
 MAX_BINS = 10
 """A regression target is stratified by its deciles at most."""
+
+MAX_EXCHANGED = 1000
+"""Of more groups, dealing them out alone makes folds that are alike; exchanging takes the square of their number."""
 
 Rows = NDArray[np.int64]
 """Places in a dataset, ``(n,)``."""
@@ -64,17 +68,20 @@ def assign_folds(codes: Rows, groups: NDArray[Any] | None, n_folds: int, *, seed
 
 
 def inner_folds(
-    y: NDArray[Any], groups: NDArray[Any] | None, rows: Rows, *, n_folds: int = 4, seed: int, stratify: bool
+    labels: Iterable[NDArray[Any]], groups: NDArray[Any] | None, rows: Rows, *, n_folds: int = 4, seed: int
 ) -> list[tuple[Rows, Rows]]:
     """Divide one outer training set again, to choose among settings without seeing the rows they are scored on.
 
+    The folds are dealt out as those of the split (`assign_folds`), for all labels at once; then groups change places
+    as long as that makes the folds more alike, since few groups with many labels are not dealt out evenly.
+
     Args:
-        y: One task's labels over the whole dataset: int ``(n,)``, -1 where missing, or float ``(n, t)``, NaN.
+        labels: What the folds are to be alike in, beside their size: each task's labels over the whole dataset, int
+            ``(n,)``, -1 where missing, or float ``(n, t)``, NaN.
         groups: ``(n,)`` over the whole dataset; rows of one group stay together. None: each row by itself.
         rows: int ``(m,)``: the outer training set.
         n_folds: Fewer where `rows` has fewer groups.
         seed: Another one, other folds.
-        stratify: Make the folds alike in `y`, not only in size.
 
     Returns:
         (fit, val) pairs of dataset indices in the order of `rows`; empty where `rows` has fewer than two groups.
@@ -83,11 +90,44 @@ def inner_folds(
     n_folds = min(n_folds, len(rows) if own_groups is None else len(np.unique(own_groups)))
     if n_folds < 2:
         return []
-    labels = y[rows]
-    labelled = labels >= 0 if np.issubdtype(y.dtype, np.integer) else ~np.isnan(labels.reshape(len(rows), -1)).any(1)
-    codes = label_codes(labels, labelled & stratify, n_folds)
-    folds = assign_folds(codes, own_groups, n_folds, seed=seed)
+    parts = [label_codes(y[rows], _is_labelled(y[rows]), n_folds) for y in labels]
+    codes = np.concatenate([np.empty((len(rows), 0), dtype=np.int64), *parts], axis=1)
+    folds = _exchange(assign_folds(codes, own_groups, n_folds, seed=seed), codes, own_groups)
     return [(rows[folds != fold], rows[folds == fold]) for fold in range(n_folds)]
+
+
+def _is_labelled(y: NDArray[Any]) -> NDArray[np.bool_]:
+    return y >= 0 if np.issubdtype(y.dtype, np.integer) else ~np.isnan(y.reshape(len(y), -1)).any(axis=1)
+
+
+def _exchange(folds: Rows, codes: Rows, groups: NDArray[Any] | None) -> Rows:
+    """Exchange two groups, or move one, as long as that lowers what `assign_folds` descends on, the best step first.
+
+    Whole numbers throughout, so that every machine takes the same steps.
+    """
+    names = np.arange(len(codes)) if groups is None else groups
+    _, first, unit = np.unique(names, return_index=True, return_inverse=True)
+    if len(first) > MAX_EXCHANGED:
+        return folds
+    every = np.arange(folds.max() + 1)
+    owner, label, count = _count_labels(codes, unit)
+    weight = 2**30 // np.maximum(np.bincount(label, weights=count).astype(np.int64), 1)
+    weight[-1] *= max(codes.shape[1], 1)
+    counts = np.zeros((len(first) + len(every), len(weight)), dtype=np.int64)  # an empty unit per fold, for the moves
+    counts[owner, label] = count
+    weighted = counts * weight
+    square = (weighted * counts).sum(axis=1)
+    apart = square[:, None] + square - 2 * weighted @ counts.T
+    place = np.concatenate([folds[first], every])
+    while True:
+        likeness = weighted @ (counts.T @ (place[:, None] == every).astype(np.int64))
+        gain = likeness[:, place] - np.take_along_axis(likeness, place[:, None], axis=1)
+        change = gain + gain.T + apart
+        one, other = np.unravel_index(change.argmin(), change.shape)
+        if change[one, other] >= 0:
+            return place[unit]
+        place[[one, other]] = place[[other, one]]
+        place[len(first) :] = every
 
 
 def _count_labels(codes: Rows, unit: Rows) -> tuple[Rows, Rows, Rows]:

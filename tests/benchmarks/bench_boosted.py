@@ -41,7 +41,7 @@ def draw():
 
 
 def outer_folds(y):
-    return inner_folds(y, None, np.arange(len(y)), n_folds=5, seed=0, stratify=True)
+    return inner_folds([y], None, np.arange(len(y)), n_folds=5, seed=0)
 
 
 def usual(X, labels, n_jobs=None, n_folds=5):
@@ -69,7 +69,7 @@ def seconds_of(run, *arguments, **options):
 def ours(X, labels):
     """One call for all tasks and folds."""
     folds = [(y, *fold) for y in labels for fold in outer_folds(y)]
-    inner = [inner_folds(y, None, train, n_folds=4, seed=0, stratify=True) for y, train, _ in folds]
+    inner = [inner_folds([y], None, train, n_folds=4, seed=0) for y, train, _ in folds]
     jobs = [
         Job("classification", y, int(y.max()) + 1, train, own) for (y, train, _), own in zip(folds, inner, strict=True)
     ]

@@ -12,7 +12,7 @@ from tests.heads.made import planted
 
 
 def job(y, train, *, n_classes=3, kind="classification", n_inner=4, weight=None):
-    folds = inner_folds(y, None, train, n_folds=n_inner, seed=0, stratify=kind == "classification")
+    folds = inner_folds([y] if kind == "classification" else [], None, train, n_folds=n_inner, seed=0)
     return Job(kind, y, n_classes, train, folds if n_inner else (), weight)
 
 
