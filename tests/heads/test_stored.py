@@ -75,7 +75,8 @@ def test_what_is_wanted_is_chosen_among(tmp_path):
     own = runs.run()[1]["fingerprints"] | runs.run()[-1]["fingerprints"]
     folder = {"runs/b": {own["text:note@b"]}}  # of another name, and known by its spaces alone
     assert chosen(backbones=["runs/b"], fingerprints=folder)[1] == ["text:note@b"]
-    assert len(chosen(backbones=["runs/b", "a"], fingerprints=folder)[1]) == 2
+    both = chosen(backbones=["runs/b", "a"], blocks=["text+image"], fingerprints=folder)
+    assert both[1] == ["image:bf@a", "text:note@b"]
     with pytest.raises(InputError, match="no stored result is as asked for"):
         chosen(backbones=["b"], fingerprints={"b": {"0" * 64}})
     with pytest.raises(
