@@ -10,7 +10,6 @@ from heads.comparison import compare_blocks, compare_entries, gain_words
 from heads.conversions import chosen_conversions, compare_conversions, each_alone, mean_ranks
 from heads.curve import learning_curves
 from heads.distribution import draw_exploration
-from heads.entry import versions
 from heads.error_report import errors_report
 from heads.errors import row_captions, write_errors
 from heads.gap import folded, group_gap
@@ -60,6 +59,7 @@ from heads.stored import Result, Stored, Wanted
 from heads.sweep import WHOLE, Sweep, check_names
 from heads.transfer import held_out_groups, held_out_values, transfer
 from heads.transfer_report import transfer_report
+from heads.versions import versions
 
 __all__ = [
     "ABSENT",

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib import metadata
 from typing import Any
 
 from heads.calibration import Calibration, calibrated, calibration_entry
 from heads.conformal import coverage_entry
 from heads.metrics import HEADLINE, METRICS, Estimate, Interval, Scored, difference, estimate, side_of_zero
 from heads.plan import Plan
+from heads.versions import versions
 
 BOOTSTRAP_SEED = 0  # one resampling for all entries of a task, so that they can be compared pair by pair
 ENTRY_VERSION = 3  # raised when entries measure more or otherwise, so that earlier results are not reused
@@ -29,7 +29,6 @@ SCORES = (
 )
 """What a bundle keeps of an entry."""
 FEW_GROUPS = 10  # below, percentile intervals are too narrow
-PACKAGES = ("embedonce", "numpy", "scipy", "lightgbm")
 
 
 @dataclass(frozen=True)
@@ -127,17 +126,6 @@ def verdict(entry: Mapping[str, Any]) -> str:
     if side == -1:
         return f"{name} worse than without features by {by}{doubt}"
     return f"not told apart from the baseline: the {name} difference {gap['value']:+.3g} {span(gap)} includes 0{doubt}"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what computed the numbers."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def span(interval: Interval) -> str:

@@ -12,13 +12,14 @@ from heads.bundle_folder import write_bundle
 from heads.calibration import CalibratedHead
 from heads.columns import describe_columns
 from heads.condition import fit_conditions
-from heads.entry import SCORES, versions
+from heads.entry import SCORES
 from heads.leaderboard import Entry, best, is_held_out
 from heads.matrix import METADATA
 from heads.ood import Reference, make_reference
 from heads.places import portable_provenance, portable_spec
 from heads.plan import Plan
 from heads.sweep import Sweep
+from heads.versions import versions
 from store import Dataset, DatasetSpec, InputError
 
 
