@@ -16,7 +16,8 @@ from heads.head import Float, Head, Job
 from heads.held_out import HeldOut
 from heads.metrics import METRICS, N_BINS, P_MIN, Scored, bins
 
-LOG_RANGE = (np.log(0.05), np.log(20.0))
+RANGE = (0.05, 20.0)  # of temperatures
+TOLERANCE = 1e-7  # of Newton's last step, relative
 MEASURES = ("log_loss", "ece", "brier")
 
 
@@ -162,12 +163,34 @@ def reliability(scored: Scored) -> list[dict[str, Any]]:
 
 
 def _best_temperature(p: Float, y: NDArray[np.int64]) -> float:
-    from scipy.optimize import minimize_scalar
+    """Find where the log loss by 1 / temperature is level, by Newton's steps, or by halving what is left.
 
-    low, high = LOG_RANGE
-    bounds = (0.0 if (p.argmax(axis=1) == y).all() else low, high)
-    found = minimize_scalar(lambda log: _losses(temper(p, np.exp(log)), y).sum(), bounds=bounds, method="bounded")
-    return float(np.exp(found.x))
+    It is convex where no row's loss is cut off at P_MIN: the search begins there, and no step goes up by more than
+    double, so that the first level place is found, not one where confident errors cost no more.
+    """
+    low, high = RANGE
+    high = 1.0 if (p.argmax(axis=1) == y).all() else high
+    logits = np.log(np.maximum(p / p.max(axis=1, keepdims=True), np.finfo(np.float64).tiny))
+    of_truth = p[np.arange(len(y)), y]
+    inverse, at = 0.0, 1.0 if of_truth.min() > P_MIN else low
+    while abs(at - inverse) > TOLERANCE * at:
+        inverse = at
+        slope, bend = _derivatives(logits, y, inverse)
+        low, high = (inverse, high) if slope < 0 else (low, inverse)
+        at = inverse - slope / bend if bend > 0 else low
+        at = min(at, 2 * inverse) if low < at < high else float(np.sqrt(low * high))
+    return 1 / at
+
+
+def _derivatives(logits: Float, y: NDArray[np.int64], inverse: float) -> tuple[float, float]:
+    """Return how the loss changes with the inverse temperature, once and twice; a loss cut off at P_MIN does not."""
+    powers = np.exp(inverse * logits)
+    total = powers.sum(axis=1)
+    weighted = powers * logits
+    mean, of_truth = weighted.sum(axis=1) / total, logits[np.arange(len(y)), y]
+    varies = np.log(total) - inverse * of_truth < -np.log(P_MIN)
+    variance = np.einsum("nc,nc->n", weighted, logits) / total - mean**2
+    return float((mean - of_truth) @ varies), float(variance @ varies)
 
 
 def _losses(p: Float, y: NDArray[np.int64]) -> Float:

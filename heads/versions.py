@@ -12,7 +12,10 @@ CLONE = Path(__file__).parents[1] / "pyproject.toml"
 
 def versions() -> dict[str, str]:
     """Return the versions of what computed the numbers."""
-    return {OWN: _own_version(CLONE), **{name: metadata.version(name) for name in PACKAGES}}
+    return {OWN: _own_version(CLONE), **{name: _version_of(name) for name in PACKAGES}}
+
+
+_version_of = cache(metadata.version)  # reads the package's metadata: once, not for every entry
 
 
 @cache

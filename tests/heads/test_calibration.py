@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 
 from heads.calibration import (
     CalibratedHead,
     Calibration,
+    _best_temperature,
     calibrate,
     calibrated,
     calibration_entry,
@@ -53,6 +55,22 @@ def test_a_planted_temperature_is_recovered(planted_temperature):
     found = fit_temperature(wrong, y, np.arange(len(y)) % 4)
     assert found == pytest.approx(1 / planted_temperature, rel=0.1)
     np.testing.assert_allclose(temper(wrong, 1 / planted_temperature), p, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_temperature_is_that_of_a_bounded_search(seed):
+    """Few rows and many, sharp and flat, right and wrong, with probabilities of 0 and losses that are cut off."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(4, size=20 * (seed + 1))
+    p = softmax((rng.normal(size=(len(y), 4)) + 2 * rng.random() * np.eye(4)[y]) * 1.7 ** (seed - 4))
+    p[p < 1e-9 * (seed % 3)] = 0
+
+    def loss(log):
+        of_truth = temper(p, np.exp(log))[np.arange(len(y)), y]
+        return -np.log(np.clip(of_truth, P_MIN, 1)).sum()
+
+    found = minimize_scalar(loss, bounds=np.log([0.05, 20]), method="bounded", options={"xatol": 1e-7})
+    assert _best_temperature(p, y) == pytest.approx(np.exp(found.x), rel=1e-4)
 
 
 def test_overconfidence_is_measured_and_mended():
