@@ -429,9 +429,11 @@ def say_reports(reports: "Sequence[SpaceReport]") -> None:
 def say_speed(n_rows: int, seconds: float, *, device: Literal["auto", "cpu", "cuda"]) -> dict[str, float]:
     """Print how fast rows went from their files to their predictions on stderr, and return it for the document."""
     from extract import resolve_device
+    from store import counted
 
     rate = n_rows / seconds
-    say(f"{n_rows} rows in {seconds:.1f} s, {rate:.{0 if rate >= 10 else 1}f} rows/s on {resolve_device(device)}")
+    speed = f"{rate:.{0 if rate >= 10 else 1}f} rows/s"
+    say(f"{counted(n_rows, 'row')} in {seconds:.1f} s, {speed} on {resolve_device(device)}")
     return {"seconds": round(seconds, 3), "rows_per_second": round(rate, 1)}
 
 
@@ -998,12 +1000,13 @@ def store_repair(place: Place) -> Shown:
 @command("store gc --drop image@texture", store_app)
 def store_gc(place: Place, drop: Annotated[Words, Option(help=f"To delete: {SPACE_NAME} Repeatable.")] = None) -> Shown:
     """Delete what killed writers left behind, and spaces by name."""
+    from store import counted
+
     features = place.open_store()
     say_lost(features)
     document = features.gc(drop=drop or [])
-    n_spaces, n_files = len(document["dropped"]), len(document["files"])
-    line = f"{n_spaces} spaces and {n_files} leftover files deleted, {document['bytes']} bytes freed"
-    return Shown(document, [line])
+    deleted = f"{counted(len(document['dropped']), 'space')} and {counted(len(document['files']), 'leftover file')}"
+    return Shown(document, [f"{deleted} deleted, {document['bytes']} bytes freed"])
 
 
 @command("store export image:bf@texture --out bf.npz", store_app)
@@ -1015,7 +1018,7 @@ def store_export(
     to: Annotated[Text, Option(help="npz, parquet, csv or anndata. Default: as --out ends.")] = None,
 ) -> Shown:
     """Write ids, keys and vectors for other tools, rows in dataset order."""
-    from store import InputError, export_block
+    from store import InputError, counted, export_block
 
     if (wanted := name or space) is None:
         raise InputError("say which space to write, such as image:bf@texture; store ls lists them")
@@ -1023,7 +1026,7 @@ def store_export(
     say_lost(features)
     document = export_block(dataset, features, wanted, to=to, out=out)
     n_lacking = len(document["left_out"])
-    line = f"{out}: {document['rows']} rows of {document['name']}, {n_lacking} without a vector"
+    line = f"{out}: {counted(document['rows'], 'row')} of {document['name']}, {n_lacking} without a vector"
     return Shown(document, [line], left_out=n_lacking > 0)
 
 
@@ -1034,13 +1037,12 @@ def store_import(
     space: Annotated[Text, Option(help=f"For a file that does not say: {SPACE_NAME}")] = None,
 ) -> Shown:
     """Store the vectors of a file; one that contradicts what is there already is refused."""
-    from store import import_vectors
+    from store import counted, import_vectors
 
     features = place.open_store()
     done = import_vectors(features, file, space=features.find(space) if space else None)
-    line = (
-        f"{done['rows']} vectors stored in {done['name']} ({done['fingerprint'][:12]}), {done['present']} there already"
-    )
+    vectors = f"{counted(done['rows'], 'vector')} stored in {done['name']} ({done['fingerprint'][:12]})"
+    line = f"{vectors}, {done['present']} there already"
     repeated = f", {done['repeated']} repeated in the file" if done["repeated"] else ""
     return Shown(done, [line + repeated])
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from finetune.presets import NEEDED
 from finetune.settings import FinetuneSettings, Kind
-from store import Dataset, ImageBlock, InputError, block_names, did_you_mean
+from store import Dataset, ImageBlock, InputError, block_names, counted, did_you_mean
 
 METADATA = "metadata"
 STACK = "stack"
@@ -77,7 +77,7 @@ def _check_preset(preset: str | None, dataset: Dataset) -> None:
         wanted = NEEDED.get(preset or "", {}).get(kind, 0)
         if there[kind] < wanted:
             raise InputError(
-                f"preset {preset!r} needs {wanted} {kind} block{'s' * (wanted > 1)}, and there is "
+                f"preset {preset!r} needs {counted(wanted, f'{kind} block')}, and there is "
                 f"{there[kind] or 'none'}: add {where} to dataset.toml, or choose another preset"
             )
 

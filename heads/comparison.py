@@ -10,6 +10,7 @@ from heads.leaderboard import Entry, is_held_out, ranked
 from heads.metrics import METRICS, Estimate, Interval, difference, side_of_zero
 from heads.predictions import Predictions
 from heads.registry import PRIOR
+from store import counted
 
 Comparison = dict[str, Any]
 Key = tuple[Combination, str]
@@ -112,7 +113,7 @@ def _gap(mine: Estimate, other: Estimate, metric: str) -> Interval:
 
 def _comparison(entry: Entry, gap: Interval, *, block: str, beside: Combination) -> Comparison:
     few = entry["n_groups"] is not None and entry["n_groups"] < FEW_GROUPS
-    doubt = f" (only {entry['n_groups']} groups, so the interval is too narrow)" if few else ""
+    doubt = f" (only {counted(entry['n_groups'], 'group')}, so the interval is too narrow)" if few else ""
     verdict, gain = verdict_of(gap), gain_words(gap, entry["headline"])
     return {
         "task": entry["task"],

@@ -12,7 +12,7 @@ from heads.matrix import FeatureMatrix
 from heads.metrics import METRICS, Estimate, Scored, difference, side_of_zero
 from heads.sweep import Sweep
 from heads.unlabelled import label_spread, self_trained, unlabelled, with_more
-from store import InputError, Rows
+from store import InputError, Rows, counted
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of the labelled training rows
 N_DRAWS = 5  # subsets per share; the whole has but one
@@ -139,6 +139,7 @@ def _beside(
     found = bootstrapped(scored, metric)
     gap = difference(found, whole, is_better_higher=METRICS[metric].is_better_higher).interval()
     verdict = {None: "no interval", 1: "helps"}.get(side_of_zero(gap), "does not help")
-    words = f"{n_unlabelled} rows without a label, {n_used:.0f} used: {gain_words(gap, metric)}: {name} {verdict}"
+    rows = f"{counted(n_unlabelled, 'row')} without a label, {n_used:.0f} used"
+    words = f"{rows}: {gain_words(gap, metric)}: {name} {verdict}"
     counts = {"n_unlabelled": n_unlabelled, "n_used": n_used}
     return counts | {"score": found.interval(), "difference": gap, "verdict": verdict, "words": words}

@@ -6,7 +6,7 @@ from typing import Any
 from heads.metrics import metric_names
 from heads.per_class import RATES
 from heads.report import SHOWN, interval, number
-from store import Section
+from store import Section, counted
 
 
 def errors_report(reports: Iterable[Mapping[str, Any]], missing: Mapping[str, str]) -> list[Section]:
@@ -58,7 +58,8 @@ def _wrong_section(report: Mapping[str, Any]) -> Section:
         for row in rows
     ]
     shown = f"; here are {SHOWN}" if report["n_wrong"] > SHOWN else ""
-    line = f"  {report['n_wrong']} of {report['n_rows']} rows are misclassified, surest first{shown}"
+    of = f"of {report['n_rows']} rows"
+    line = f"  {counted(report['n_wrong'], f'{of} is', f'{of} are')} misclassified, surest first{shown}"
     columns = [
         "id",
         "label",
@@ -91,12 +92,13 @@ def _far_section(report: Mapping[str, Any]) -> Section:
 
 
 def _reported(report: Mapping[str, Any]) -> str:
-    rows = f"{report['n_rows']} rows of {report['split']}"
+    rows = f"{counted(report['n_rows'], 'row')} of {report['split']}"
     return f"{report['task']}, {rows}: {' + '.join(report['blocks'])}, {report['head']}"
 
 
 def _beside_baseline(report: Mapping[str, Any]) -> list[str]:
     name = report["headline"]
     score, without = interval(report["metrics"][name]), number(report["baseline"][name])
-    left_out = [f"{report['n_left_out']} labelled rows without features are left out"] if report["n_left_out"] else []
+    n = report["n_left_out"]
+    left_out = [f"left out: {counted(n, 'labelled row')} without features"] if n else []
     return [f"{name} {score}; without features {without}", report["verdict"], *left_out]

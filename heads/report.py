@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from heads.selection import flattered
-from store import Section
+from store import Section, counted
 
 SHOWN = 20  # rows of a long list; --json has all
 SHOWN_CONFUSIONS = 5
@@ -20,7 +20,8 @@ def audit_report(document: Mapping[str, Any]) -> list[Section]:
     ]
     n_leaks = sum("split" in pair["crosses"] for pair in pairs)
     limits = ", ".join(f"{number(value)} in {name}" for name, value in document["thresholds"].items())
-    line = f"  {len(pairs)} pairs, {n_leaks} of them across the split; near means a cosine above {limits or '-'}"
+    leaks = f"{counted(len(pairs), 'pair')}, {n_leaks} of them across the split"
+    line = f"  {leaks}; near means a cosine above {limits or '-'}"
     columns = ["row", "row", "kind", "cosine", "crosses", "labelled differently"]
     found = [_labels_section(task, labels) for task, labels in document["labels"].items()]
     return [Section("Duplicates", columns, cells, [line, ""]), *found]
@@ -39,12 +40,11 @@ def robustness_report(found: Iterable[Mapping[str, Any]]) -> list[Section]:
 def predictions_report(document: Mapping[str, Any]) -> list[Section]:
     """Return how many rows were predicted and, where copies were asked for, drawn; and which rows were not, and why."""
     failed = f", {document['failed']} of them without a prediction" if document["failed"] else ""
-    lines = [f"{document['out']}: {document['rows']} rows{failed}"]
+    lines = [f"{document['out']}: {counted(document['rows'], 'row')}{failed}"]
     if (drawn := document.get("drawn")) is not None:
         left_out = drawn["left_out"]
-        lines.append(
-            f"{drawn['folder']}: {drawn['images']} images" + (f", {len(left_out)} rows without" if left_out else "")
-        )
+        without = f", {counted(len(left_out), 'row')} without" if left_out else ""
+        lines.append(f"{drawn['folder']}: {counted(drawn['images'], 'image')}{without}")
         lines += [f"  row '{row}': {reason}" for row, reason in list(left_out.items())[:SHOWN]]
         lines += [f"  and {n_more} more; --json names them all"] if (n_more := len(left_out) - SHOWN) > 0 else []
     return [Section(lines=lines)]
@@ -93,13 +93,14 @@ def _labels_section(task: str, found: Mapping[str, Any]) -> Section:
     columns = ["id", "label", "suggested"]
     rows = [[row[name] for name in columns] for row in found["labels"][:SHOWN]]
     cells = [[number(cell) if isinstance(cell, float) else cell for cell in row] for row in rows]
-    n_doubtful, n_confident = len(found["labels"]), found["n_confident"]
+    of = f"of {found['n_rows']} labels"
+    doubtful = counted(len(found["labels"]), f"{of} is not what", f"{of} are not what")
     lines = [
-        f"{n_doubtful} of {found['n_rows']} labels are not what other rows suggest, {n_confident} confidently",
+        f"{doubtful} other rows suggest, {found['n_confident']} confidently",
         f"asked: {found['head']} on {' + '.join(found['blocks'])}",
     ]
     for pair in found["confusions"][:SHOWN_CONFUSIONS]:
-        shares = f"{pair['count']} rows ({pair['share']:.0%}), {pair['n_confident']} of them confidently"
+        shares = f"{counted(pair['count'], 'row')} ({pair['share']:.0%}), {pair['n_confident']} of them confidently"
         lines.append(f"{pair['label']} looks like {pair['suggested']}: {shares}")
     if not found["beats_baseline"]:
         lines.append("do not believe this list: the model it comes from is not told apart from the baseline")
@@ -138,7 +139,8 @@ def _best_words(rows: Sequence[Mapping[str, Any]]) -> str:
     """Say what the best conversion is worth, and that choosing it among several flatters it."""
     first, default = rows[0], next(row for row in rows if row["is_default"])
     worse = [row for row in rows if row["to_best"]["verdict"] == "hurts"]
-    told = f"{len(worse)} of the other {len(rows) - 1} are worse than the best"
+    others = f"of the other {len(rows) - 1}"
+    told = f"{counted(len(worse), f'{others} is', f'{others} are')} worse than the best"
     if first is default:
         return f"the default {first['convert']} scores best; {told}"
     is_better = first["to_default"]["verdict"] == "helps"

@@ -26,6 +26,7 @@ from store import (
     Progress,
     Split,
     block_spaces,
+    counted,
     draw_subset,
     load_dataset,
     merge_groups,
@@ -153,7 +154,7 @@ def sweep_warnings(sweep: Sweep) -> list[str]:
         for block in sweep.matrix.provenance
         if sweep.fold is None and sweep.knows_labels(block)
     ]
-    return [f"{n_rows} rows have no vector in {block}; they are left out" for block, n_rows in lacking] + tuned
+    return [f"left out: {counted(n_rows, 'row')} without a vector in {block}" for block, n_rows in lacking] + tuned
 
 
 def run_sweep(sweep: Sweep, *, final: bool = False, n_jobs: int = 1, progress: Progress | None = None) -> list[Entry]:

@@ -8,7 +8,7 @@ from heads.leaderboard import Entry, best, block_words, is_held_out, ranked, tab
 from heads.registry import PRIOR
 from heads.report import interval, number, signed
 from heads.selection import HANDFUL, LAST, flattered
-from store import Section
+from store import Section, counted
 
 SAME = 1e-9  # two means that differ by less are one
 
@@ -91,11 +91,11 @@ def _standings_section(title: str, rows: Sequence[Mapping[str, Any]]) -> Section
         columns += ["on the stop rows", "run", "settings"]
         cells = [[*own, *_run_cells(row)] for own, row in zip(cells, rows, strict=True)]
     close = sum(row["to_best"] is not None and row["to_best"]["verdict"] == "not told apart" for row in rows)
-    lines = [f"{close} of the others are not told apart from the best"]
+    lines = [f"{counted(close, 'of the others is', 'of the others are')} not told apart from the best"]
     n_competing = sum(row["head"] != PRIOR and not row["is_reference"] for row in rows)
     lines += _flattery(n_competing, len(tuned), held_out=held_out)
-    where = f"{title} (held out)" if held_out else title
-    return Section(f"{where}, {rows[0]['n_rows']} rows", columns, cells, [*(f"  {line}" for line in lines), ""])
+    title = f"{title}{' (held out)' * held_out}, {counted(rows[0]['n_rows'], 'row')}"
+    return Section(title, columns, cells, [*(f"  {line}" for line in lines), ""])
 
 
 def _flattery(n_entries: int, n_tuned: int, *, held_out: bool) -> list[str]:

@@ -17,7 +17,7 @@ from store.progress import Progress
 from store.reader import load_dataset, prediction_dataset
 from store.report import check_report, damage_report, distribution_report, store_report
 from store.samples import SAMPLES, write_sample
-from store.section import Section
+from store.section import Section, counted
 from store.slurm import SlurmJob, array_words, batch_script, submit_script, write_script
 from store.space import INFO_BAR, Crop, FeatureSpace
 from store.spec import DatasetSpec, parse_spec
@@ -76,6 +76,7 @@ __all__ = [
     "broken",
     "check_dataset",
     "check_report",
+    "counted",
     "check_view",
     "damage_report",
     "did_you_mean",

@@ -18,6 +18,7 @@ from store.errors import InputError
 from store.filenames import file_names, match_names, name_words
 from store.rows import IMAGE_SUFFIXES, SPLIT_WORDS, list_images, read_rows, sheet_of
 from store.scale import read_scales
+from store.section import counted
 from store.sections import Column, ImageSpec, MetadataSpec, TaskSpec, TextSpec
 from store.spec import FILE, FOLDER, DatasetSpec, read_spec
 from store.table import find_column, missing_cells, read_table, to_number, to_text
@@ -174,7 +175,7 @@ class _Reader:
 
     def rows(self, where: NDArray[np.bool_]) -> str:
         shown = ", ".join(self.ids[where][:_SHOWN])
-        return f"{where.sum()} rows ({shown}{', …' if where.sum() > _SHOWN else ''})"
+        return f"{counted(int(where.sum()), 'row')} ({shown}{', …' if where.sum() > _SHOWN else ''})"
 
     def complete_text(self, column: Column) -> NDArray[np.str_]:
         texts = to_text(self.column(column))

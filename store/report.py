@@ -7,7 +7,7 @@ from store.check import PROBLEMS
 from store.counts import summary
 from store.dataset import Dataset
 from store.distribution import QUANTILES
-from store.section import Section
+from store.section import Section, counted
 from store.vectors.names import tuned_mark
 
 SHOWN = 20  # examples of a kind; --json has all
@@ -22,12 +22,12 @@ def check_report(dataset: Dataset, problems: Sequence[Mapping[str, Any]]) -> lis
         dataset: n rows.
         problems: ``kind``, ``count`` and ``examples`` of each; a kind may be one that `PROBLEMS` does not know.
     """
-    groups = "" if dataset.groups is None else f" in {len(set(dataset.groups))} groups"
+    groups = "" if dataset.groups is None else f" in {counted(len(set(dataset.groups)), 'group')}"
     counts = [[task, ", ".join(f"{k}: {v:g}" for k, v in found.items())] for task, found in summary(dataset).items()]
     lines = [line for problem in problems for line in _lines(problem)]
-    lines.append("no problems found" if not problems else f"{len(problems)} kinds of problems found")
+    lines.append("no problems found" if not problems else f"{counted(len(problems), 'kind')} of problems found")
     return [
-        Section(lines=[f"{dataset.spec.name}: {dataset.n_rows} rows{groups}"]),
+        Section(lines=[f"{dataset.spec.name}: {counted(dataset.n_rows, 'row')}{groups}"]),
         Section("Labels", ["task", "values"], counts, lines),
     ]
 
@@ -63,14 +63,14 @@ def distribution_report(found: Mapping[str, Any]) -> list[Section]:
     Args:
         found: What `distributions` gave.
     """
-    groups = "" if found["groups"] is None else f" in {found['groups']} groups"
-    missing = [f"missing: {one['what']}: {one['n_missing']} rows ({one['share']:.1%})" for one in found["missing"]] or [
-        "nothing is missing: no label, metadata, text or image path"
-    ]
+    groups = "" if found["groups"] is None else f" in {counted(found['groups'], 'group')}"
+    missing = [
+        f"missing: {one['what']}: {counted(one['n_missing'], 'row')} ({one['share']:.1%})" for one in found["missing"]
+    ] or ["nothing is missing: no label, metadata, text or image path"]
     tasks = [(_classes if task["kind"] == "classification" else _numbers)(task, found) for task in found["tasks"]]
     cells = [[one["name"], str(one["n_rows"]), *_values(one)] for one in found["metadata"]]
     metadata = [Section("Metadata", ["column", "rows", "values", "histogram"], cells)] if cells else []
-    head = Section(lines=[f"{found['name']}: {found['rows']} rows{groups}"])
+    head = Section(lines=[f"{found['name']}: {counted(found['rows'], 'row')}{groups}"])
     return [head, *tasks, *metadata, Section(lines=[*missing, ""])]
 
 
@@ -100,7 +100,7 @@ def _numbers(task: Mapping[str, Any], _: Mapping[str, Any]) -> Section:
 def _title(task: Mapping[str, Any]) -> str:
     missing = f", {task['n_missing']} without a label" if task["n_missing"] else ""
     outside = f", {task['n_outside']} to which it does not apply" if task["n_outside"] else ""
-    return f"{task['task']}: {task['n_rows']} rows{missing}{outside}"
+    return f"{task['task']}: {counted(task['n_rows'], 'row')}{missing}{outside}"
 
 
 def _quantiles(column: Mapping[str, Any]) -> list[str]:

@@ -19,3 +19,8 @@ class Section:
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
     lines: Sequence[str] = ()
+
+
+def counted(n: int, one: str, several: str | None = None) -> str:
+    """Return a number with its words: ``1 row``, ``2 rows``; `several` where more than an s makes the difference."""
+    return f"{n} {one if n == 1 else several or f'{one}s'}"

@@ -13,6 +13,7 @@ from store.errors import InputError
 from store.folds import Rows, assign_folds, label_codes
 from store.keys import text_key
 from store.merging import Families
+from store.section import counted
 
 N_FOLDS = 5
 SEED = 0
@@ -162,7 +163,7 @@ def _check_whole(groups: NDArray[np.str_], given: NDArray[np.str_]) -> None:
     if cut := names[n_sides > 1].tolist():
         sides = ", ".join(pairs[1, pairs[0] == cut[0]].tolist())
         raise InputError(
-            f"the given split cuts {len(cut)} group{'s' * (len(cut) != 1)} ({first_few(cut)}; {cut[0]!r} is in "
+            f"the given split cuts {counted(len(cut), 'group')} ({first_few(cut)}; {cut[0]!r} is in "
             f"{sides}); give all rows of a group the same split, or leave out the group column"
         )
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from store.dataset import Dataset
 from store.errors import InputError
 from store.merging import merge_groups, unite
+from store.section import counted
 from store.split import N_FOLDS, SEED, Split, digest_of, first_few, make_split
 
 FILE_NAME = "splits.json"
@@ -167,7 +168,7 @@ def _differences(content: _SplitFile, identity: _Identity) -> str:
 
 
 def _rows(ids: Sequence[str], what: str) -> str:
-    return f"{len(ids)} row{'s' * (len(ids) != 1)} {what} ({first_few(ids)})" if ids else ""
+    return f"{counted(len(ids), 'row')} {what} ({first_few(ids)})" if ids else ""
 
 
 def _remedy(otherwise: str = "correct the table") -> str:

@@ -127,7 +127,7 @@ def test_predictions_are_drawn_into_copies_and_rows_that_fail_are_named(make_dat
         f"{path.name}.png" for path in (new / "sub").iterdir() if path.name != "s_200X_03.tif"
     )
     shown = run(*words, code=3).stdout.splitlines()
-    assert shown[1] == f"{out}: 23 images, 1 rows without" and shown[2].startswith("  row 'sub/s_200X_03.tif': ")
+    assert shown[1] == f"{out}: 23 images, 1 row without" and shown[2].startswith("  row 'sub/s_200X_03.tif': ")
     run(*words[:-1], new / "drawn", code=2)
     row = {"kind": "plain", "kind_p_plain": 0.876, "size": 12.3456, "size_p_applies": 0.25}
     lines = prediction_words(load_bundle(spec.parent / "runs" / "heads"), row)

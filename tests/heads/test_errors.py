@@ -169,7 +169,7 @@ def test_rows_that_were_left_out_are_said(bins):
     result, data = bins
     document, _ = describe_errors(replace(result, entry=result.entry | {"n_left_out": 3}), data)
     lines = errors_report([document | {"files": {}}], {})[0].lines
-    assert "  3 labelled rows without features are left out" in lines
+    assert "  left out: 3 labelled rows without features" in lines
 
 
 def test_many_classes_are_left_to_the_chart():

@@ -60,7 +60,7 @@ def test_rows_without_a_vector_and_an_encoder_that_knows_the_labels_are_named(tm
     known = {"image@texture": {"tuned_on": sweep.split.fingerprint}}
     flawed = replace(sweep, matrix=replace(sweep.matrix, X=X, provenance=known))
     lacking, flattered = sweep_warnings(flawed)
-    assert lacking == "3 rows have no vector in image@texture; they are left out"
+    assert lacking == "left out: 3 rows without a vector in image@texture"
     assert flattered.startswith("the encoder of image@texture was fine-tuned on rows that are scored here")
     roles = {row: "val" if i % 5 == 0 else "train" for i, row in enumerate(sweep.dataset.ids.tolist())}
     given = replace(flawed, split=Split.of(roles, seed=0, n_folds=0))

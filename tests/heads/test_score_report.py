@@ -104,6 +104,8 @@ def test_standings_are_a_table_per_task_and_scored_rows_with_the_runs_settings()
     assert section.lines[0] == "  2 of the others are not told apart from the best"
     assert section.lines[1].startswith("  the best of 2 runs on the same rows is flattered: choose by the stop")
     assert other.lines == ["  0 of the others are not told apart from the best", ""]
+    [one] = standings_report([best | {"n_rows": 1}, runs[0]])
+    assert one.title == "size, fold-0, 1 row" and one.lines[0] == "  1 of the others is not told apart from the best"
 
 
 def test_standings_say_when_many_heads_compete_and_that_held_out_rows_choose_nothing() -> None:

@@ -113,4 +113,4 @@ def test_the_report_says_it_in_tables(data: Dataset) -> None:
     assert classes.rows[0] == ["no", "2", "28.6%", "2", "2", "0", "0", "0"]
     assert sizes.rows == [["size", "0", "0", "0", "0.5", "1", "3.6", "5", "█   ▆" + " " * 14 + "▂"]]
     assert [row[2] for row in metadata.rows] == ["1 to 7, median 4", "b: 4, a: 2, c: 1"]
-    assert missing.lines[0] == "missing: task t: 1 rows (12.5%)"
+    assert missing.lines[0] == "missing: task t: 1 row (12.5%)"

@@ -158,7 +158,7 @@ def test_numbers_and_words_are_not_mixed_in_metadata(make_dataset: Make) -> None
     spec = make_dataset('[metadata.size]\ncolumn = "size"\n')
     table = spec.parent / "labels.csv"
     table.write_text(table.read_text().replace("3.5", "abc", 1))
-    with pytest.raises(InputError, match=r"numbers and words .'abc' in 1 rows .r03.. are mixed"):
+    with pytest.raises(InputError, match=r"numbers and words .'abc' in 1 row .r03.. are mixed"):
         load_dataset(spec)
     spec.write_text(spec.read_text().replace('column = "size"', 'kind = "categorical"'))
     assert load_dataset(spec).metadata["size"].values[3] == "abc"  # its column is its own name
@@ -179,7 +179,7 @@ def test_every_problem_is_named_at_once(make_dataset: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "message"), [("inf", "infinite values in 1 rows .r03"), ("many", "'many' is no number")]
+    ("cell", "message"), [("inf", "infinite values in 1 row .r03"), ("many", "'many' is no number")]
 )
 def test_a_number_is_finite_or_missing(make_dataset: Make, cell: str, message: str) -> None:
     spec = make_dataset('[tasks.size]\ncolumn = "size"\nkind = "regression"\n')
@@ -263,9 +263,9 @@ def test_sample_weights_come_from_the_dataset_or_the_task(make_dataset: Make) ->
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("", r"weight 'size' is empty in 1 rows \(r03\); sample weights are positive numbers. Fill them in"),
-        ("0", r"weight 'size' is 0 in 1 rows \(r03\)"),
-        ("-2", r"weight 'size' is -2 in 1 rows \(r03\)"),
+        ("", r"weight 'size' is empty in 1 row \(r03\); sample weights are positive numbers. Fill them in"),
+        ("0", r"weight 'size' is 0 in 1 row \(r03\)"),
+        ("-2", r"weight 'size' is -2 in 1 row \(r03\)"),
         ("much", r"'much' is no number"),
     ],
 )
