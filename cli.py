@@ -145,8 +145,19 @@ class Place:
         from store import FeatureStore, load_dataset, with_variants
 
         given = {name: value for name, value in variants.items() if value is not None}
+        self._refuse_memory()
         dataset = with_variants(load_dataset(find_spec(self.data)), **given)
         return dataset, FeatureStore(self.store or dataset.folder / "features.zarr")
+
+    def _refuse_memory(self) -> None:
+        """A store in memory would end with the command, and nothing that was embedded would be kept."""
+        from store import InputError
+
+        if self.store is not None and "memory://" in self.store:
+            remedy = "give a folder, or a URL such as s3://bucket/features.zarr"
+            raise InputError(
+                f"--store {self.store}: memory ends with the command, and all its vectors with it; {remedy}"
+            )
 
     def open_store(self) -> "FeatureStore":
         """Open the feature store alone, which needs no table and no images."""

@@ -107,6 +107,15 @@ def test_weights_out_of_reach_name_the_three_ways_out(make_dataset: Make, monkey
     assert "--weights random" in result.stderr and "--weights FILE-OR-FOLDER" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["extract", "heads"])
+def test_a_store_in_memory_would_end_with_the_command_and_is_refused(make_dataset: Make, command: str) -> None:
+    result = run(command, "--data", make_dataset(), "--store", "memory://x", code=2)
+    assert (
+        "--store memory://x: memory ends with the command, and all its vectors with it; give a folder" in result.stderr
+    )
+    assert "embedded" not in result.output
+
+
 def test_ctrl_c_keeps_what_was_finished(make_dataset: Make) -> None:
     spec = make_dataset(n_rows=24)
 
