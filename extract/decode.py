@@ -67,7 +67,9 @@ def read_image(path: Path, page: int | None = None) -> NDArray[Any]:
     data = _read_file(path)
     decode = next((function for magic, function in DECODERS.items() if data[: len(magic)] == magic), None)
     if decode is None:
-        raise ImageError("is no tif, png, jpg or bmp: its first bytes belong to no format that is read here")
+        raise ImageError(
+            "is no tif, png, jpg or bmp: its first bytes belong to no format that is read here; convert it to png"
+        )
     try:
         pixels = decode(data, page)
     except (CutShortError, struct.error):

@@ -16,7 +16,7 @@ from store.condition import evaluate, is_known, values_words
 from store.dataset import Dataset, ImageBlock, ImageRef, MetadataColumn, TextBlock, image_block
 from store.errors import InputError
 from store.filenames import file_names, match_names, name_words
-from store.rows import IMAGE_SUFFIXES, SPLIT_WORDS, list_images, read_rows, sheet_of
+from store.rows import NO_IMAGES, SPLIT_WORDS, list_images, read_rows, sheet_of
 from store.scale import read_scales
 from store.section import counted
 from store.sections import Column, ImageSpec, MetadataSpec, TaskSpec, TextSpec
@@ -99,7 +99,7 @@ def _list_folder(spec: DatasetSpec, source: Path) -> pd.DataFrame:
             raise InputError(_lacks_folder(source, name, block.folder))
     found = list_images(spec, source)
     if not found:
-        raise InputError(f"{source}: holds no images ({', '.join(IMAGE_SUFFIXES)})")
+        raise InputError(f"{source}: {NO_IMAGES}; give the folder that has them, or a table")
     return pd.DataFrame({FILE: found})
 
 

@@ -20,6 +20,7 @@ from store.table import find_column, missing_cells, read_table
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 _NOT_READ = (".webp", ".gif", ".heic", ".avif", ".jp2")
 """Listed all the same: their rows say why they have no vector, and nothing is left out in silence."""
+NO_IMAGES = f"holds no images ({', '.join(IMAGE_SUFFIXES)}; listed, but not read: {', '.join(_NOT_READ)})"
 SPLIT_WORDS = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
 """What parts of a split are also called."""
 _SHOWN = 5
@@ -130,7 +131,7 @@ def _class_folders(spec: DatasetSpec, root: Path) -> Listing:
     paths = {role: list_images(spec, root, place) for role, place in parts.items()}
     classes = {role: [path.partition("/")[0] if "/" in path else "" for path in paths[role]] for role in parts}
     if not any(paths.values()):
-        raise InputError(f"{root}: holds no images ({', '.join(IMAGE_SUFFIXES)}); correct root, or give table = …")
+        raise InputError(f"{root}: {NO_IMAGES}; correct root, or give table = …")
     if any(FOLDER in task.sources for task in spec.tasks.values()):
         _check_classes(spec, root, {parts[role]: set(found) - {""} for role, found in classes.items()})
     files = [os.path.normpath(f"{parts[role]}/{path}") for role in parts for path in paths[role]]

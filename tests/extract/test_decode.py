@@ -14,6 +14,7 @@ from PIL import Image
 
 from extract import decode
 from extract.decode import ImageError, read_image
+from store.rows import IMAGE_SUFFIXES, NO_IMAGES
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 RNG = np.random.default_rng(0)
@@ -377,3 +378,13 @@ def test_real_files_equal_the_plain_readers():
         np.testing.assert_array_equal(read_image(path), pillow_values(path))
     for path in sorted(DATA.glob("ifc_cellcycle/*/*.tif"))[::1500]:
         np.testing.assert_array_equal(read_image(path), tifffile.imread(path))
+
+
+def test_suffixes_that_folders_are_searched_for_are_those_that_can_be_read(tmp_path):
+    image = Image.fromarray(RGB)
+    for suffix in IMAGE_SUFFIXES:
+        assert read_image(saved(tmp_path, image, f"a{suffix}")).shape == RGB.shape
+    for suffix in (".gif", ".webp", ".jp2"):
+        assert suffix in NO_IMAGES.partition("not read")[2]
+        with pytest.raises(ImageError, match=r"no format that is read here; convert it to png$"):
+            read_image(saved(tmp_path, image, f"a{suffix}"))

@@ -248,6 +248,11 @@ def test_a_folder_cannot_stand_in_for_a_column(make_dataset: Make, tmp_path: Pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="there is no such folder or table"):
         prediction_dataset(spec, tmp_path / "nowhere")
+    plain = load_dataset(make_dataset()).spec
+    with pytest.raises(
+        InputError, match=r"empty: holds no images \(.tif.*not read: .webp, .gif.*\); give the folder that"
+    ):
+        prediction_dataset(plain, tmp_path / "empty")
 
 
 def test_sample_weights_come_from_the_dataset_or_the_task(make_dataset: Make) -> None:

@@ -133,7 +133,7 @@ BAD_FOLDERS = {
     "another column": ("ab", BLOCKS, f'{BLOCKS}\ncolumn = "path"', "'path', and there is no table"),
     "another label": ("ab", "folder", "label", "'label' is not in the table. The table has: file, folder"),
     "a wrong root": ("ab", "pictures", "picture", "there is no image folder .*Did you mean 'pictures'"),
-    "no files": ((), "", "", r"pictures: holds no images \(.tif"),
+    "no files": ((), "", "", r"pictures: holds no images \(.tif.* .bmp; listed, but not read: .webp, .gif"),
     "no class folders": (".", "", "", "has no class folders with images"),
     "one class": ("a", "", "", r"only one class \(a\)"),
     "unnamed parts": (("Train/a", "Test/a"), "", "", r"Test, Train look like the parts of a split; name them under"),
