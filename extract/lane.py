@@ -60,6 +60,7 @@ class Lane:
         embedded: Keys embedded and stored by this process; not those that another one stored meanwhile.
         is_patient: Whether what other processes claimed is left to them.
         is_deep: Whether any image that it was given has more than 8 bits.
+        n_small: Images that it was given with a side shorter than their tiles were to be.
         worked: Seconds of work for it, in whatever threads; decoding is everybody's.
     """
 
@@ -80,6 +81,7 @@ class Lane:
         self.embedded: set[str] = set()
         self.is_patient = True
         self.is_deep = False
+        self.n_small = 0
         self.worked = 0.0
         self._is_needed = False
         self._retry = retry

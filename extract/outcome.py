@@ -1,7 +1,8 @@
 """What became of each block in each feature space."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from extract.lane import Clock, Lane
@@ -31,7 +32,8 @@ class SpaceReport:
     """What happened to one block in one feature space; ``rows = embedded + shared + present + failed``.
 
     Attributes:
-        name: ``image:bf@efficientnet_b0``, ``image:bf@efficientnet_b0#tuned-1f00ba12`` of a fine-tuned encoder.
+        name: ``image:bf@efficientnet_b0``, ``image:bf@efficientnet_b0#tuned-1f00ba12`` of a fine-tuned encoder, and
+            ``image:bf@efficientnet_b0#1f00ba12`` where several spaces would have one name.
         fingerprint: The space's.
         dim: d.
         rows: Rows of the block that have a file or text.
@@ -44,7 +46,7 @@ class SpaceReport:
         device: ``"cpu"`` or ``"cuda"``; ``"none"`` if nothing was to be embedded.
         engine: ``"openvino"``, ``"torch"``, ``"numpy"``; ``"none"`` if no engine was needed.
         bottleneck: ``"decode"``, ``"forward"`` (the encoder's work), ``"store"``; ``"none"`` if nothing was embedded.
-        note: Why another engine than the usual one ran, that a conversion had nothing to convert; or "".
+        note: Why another engine than the usual one ran, that a conversion or tiles had nothing to do; or "".
         failures: Each row without a vector.
     """
 
@@ -124,7 +126,7 @@ def make_report(want: Want, dataset: Dataset, store: FeatureStore, passes: Mappi
         device=device,
         engine=engine,
         bottleneck=passes[space.modality].clock.bottleneck if n_embedded else "none",
-        note="; ".join(filter(None, [note, _without_effect(want, n_embedded)])),
+        note="; ".join(filter(None, [note, _without_effect(want, n_embedded), _too_small(lane)])),
         failures=tuple(failures),
     )
 
@@ -135,6 +137,20 @@ def _without_effect(want: Want, n_embedded: int) -> str:
     if want.lane.is_deep or not n_embedded or convert in (None, "none", USUAL_CONVERSION):
         return ""
     return f"convert = '{convert}' changes nothing here: the images have 8 bits, and their vectors are the plain ones"
+
+
+def _too_small(lane: Lane) -> str:
+    """Say how many images cannot be cut as asked, and what becomes of them."""
+    if not lane.n_small:
+        return ""
+    short = f"{lane.n_small} {'image has' if lane.n_small == 1 else 'images have'} a side shorter than tile_px"
+    return f"{short} = {lane.encoder.space.tile_px}: it is not cut, and an image with two such sides is embedded whole"
+
+
+def told_apart(reports: Sequence[SpaceReport]) -> list[SpaceReport]:
+    """Return the reports, with the start of the fingerprint behind names that stand for several spaces."""
+    spaces = Counter(name for name, _ in {(one.name, one.fingerprint) for one in reports})
+    return [replace(one, name=f"{one.name}#{one.fingerprint[:8]}") if spaces[one.name] > 1 else one for one in reports]
 
 
 def _failures(want: Want, dataset: Dataset, store: FeatureStore) -> list[Failure]:

@@ -10,7 +10,7 @@ from extract.ahead import in_order, worker_threads
 from extract.contract import Encoder
 from extract.decode import ImageError
 from extract.lane import IN_FLIGHT, Clock, Lane
-from extract.outcome import Pass, SpaceReport, Want, make_report
+from extract.outcome import Pass, SpaceReport, Want, make_report, told_apart
 from extract.preparation import Outcome, Sources, prepare
 from extract.rounds import Unit, claimed, rounds
 from extract.shard import Shard
@@ -74,7 +74,7 @@ def extract_features(
                 lane.missing |= lacking
                 wants.append(Want(block, ids, items, keys, lane, lacking))
         passes = _run(wants, list(lanes.values()), clocks, progress)
-    return [make_report(want, dataset, store, passes) for want in wants]
+    return told_apart([make_report(want, dataset, store, passes) for want in wants])
 
 
 def _rows(
@@ -170,6 +170,7 @@ def _hand_out(calls: Iterable[tuple[Unit, Callable[[], Any]]], lanes: Sequence[L
                 outcome.lane.fail(outcome.key, str(outcome.item))
             else:
                 outcome.lane.is_deep |= outcome.is_deep
+                outcome.lane.n_small += outcome.is_small
                 outcome.lane.add(outcome.key, outcome.item, outcome.seconds)
         yield from unit
 

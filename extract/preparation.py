@@ -26,6 +26,7 @@ class Outcome:
         item: What its encoder takes, or why there is nothing to take.
         seconds: What preparing took, after decoding.
         is_deep: Whether the image has more than 8 bits.
+        is_small: Whether a side of it is shorter than the tiles that it was to be cut into.
     """
 
     key: str
@@ -33,6 +34,7 @@ class Outcome:
     item: Any | ImageError
     seconds: float = 0.0
     is_deep: bool = False
+    is_small: bool = False
 
 
 def prepare(items: Mapping[str, Sources], lacking: Mapping[str, Sequence[Lane]]) -> tuple[list[Outcome], Clock]:
@@ -47,11 +49,13 @@ def prepare(items: Mapping[str, Sources], lacking: Mapping[str, Sequence[Lane]])
     for key, refs in items.items():
         for lanes in _alike(lacking[key]):
             try:
+                settings = view_settings(lanes[0].encoder.space)
                 with clock.measure("decode"):
                     images = _all_read(files[ref] for ref in refs)
-                    seen = render(images, view_settings(lanes[0].encoder.space))
+                    seen = render(images, settings)
                 is_deep = any(image.dtype != np.uint8 for image in images)
-                outcomes += [_prepared(key, lane, seen, clock, is_deep=is_deep) for lane in lanes]
+                about = {"is_deep": is_deep, "is_small": _is_small(seen, settings["tile_px"])}
+                outcomes += [_prepared(key, lane, seen, clock, about) for lane in lanes]
             except ImageError as error:
                 outcomes += [Outcome(key, lane, error) for lane in lanes]
     return outcomes, clock
@@ -86,10 +90,15 @@ def why_unread(refs: Sources) -> str:
     return "could not be read when its content was hashed"
 
 
-def _prepared(key: str, lane: Lane, seen: Any, clock: Clock, *, is_deep: bool) -> Outcome:
+def _prepared(key: str, lane: Lane, seen: Any, clock: Clock, about: Mapping[str, bool]) -> Outcome:
     begun = time.perf_counter()
     item = lane.prepare(seen, clock)
-    return Outcome(key, lane, item, time.perf_counter() - begun, is_deep)
+    return Outcome(key, lane, item, time.perf_counter() - begun, **about)
+
+
+def _is_small(seen: Any, tile_px: int | None) -> bool:
+    """Whether the first tile of what `render` gave is no full square: tiles of one image are of one size."""
+    return tile_px is not None and min(seen[0][0].shape[:2]) < tile_px
 
 
 def _alike(lanes: Iterable[Lane]) -> list[list[Lane]]:

@@ -28,6 +28,7 @@ from store import (
     ImageRef,
     InputError,
     StoreError,
+    block_spaces,
     load_dataset,
     with_variants,
 )
@@ -225,6 +226,43 @@ def test_a_conversion_of_8_bit_images_says_that_it_changes_nothing(tmp_path: Pat
     Image.fromarray(deep).save(tmp_path / "images" / "3.png")
     changed = with_variants(load_dataset(tmp_path / "dataset.toml"), converts=["log"])
     assert [one.note for one in extract_features(changed, make_encoders(["texture"], changed)[0], store)] == [""]
+
+
+def test_images_smaller_than_their_tiles_are_counted(tmp_path: Path) -> None:
+    dataset, store = make_dataset(tmp_path), FeatureStore(tmp_path / "f.zarr")  # 40 to 45 rows of 50 px
+    said, vectors = {}, {}
+    for tile_px in (40, 41, 42, 64):
+        cut = with_variants(dataset, tile_px=tile_px)
+        encoders, _ = make_encoders(["texture"], cut)
+        for _ in range(2):
+            [report] = extract_features(cut, encoders, store)
+            said.setdefault(tile_px, []).append(report.note)
+        [[encoder]] = encoders.values()
+        vectors[tile_px] = store.read(encoder.space, dataset.images["bf"].keys())  # type: ignore[arg-type]
+    after = "it is not cut, and an image with two such sides is embedded whole"
+    assert said[40] == ["", ""]
+    assert said[41] == [f"1 image has a side shorter than tile_px = 41: {after}", ""], (
+        "nothing is embedded the second time"
+    )
+    assert said[42] == [f"2 images have a side shorter than tile_px = 42: {after}", ""]
+    assert said[64][0].startswith("6 images have")
+    [report] = extract_features(dataset, make_encoders(["texture"], dataset)[0], store)
+    whole = store.read(
+        next(one for one in store.spaces() if one.fingerprint == report.fingerprint), dataset.images["bf"].keys()
+    )  # type: ignore[arg-type]
+    assert (vectors[64] == whole).all() and not (vectors[40] == whole).all()
+
+
+def test_spaces_that_would_have_one_name_are_told_apart(tmp_path: Path) -> None:
+    dataset, store = make_dataset(tmp_path), FeatureStore(tmp_path / "f.zarr")
+    options = [Options(weights="random", seed=seed, engine="torch", device="cpu") for seed in (0, 1)]
+    networks = [make_encoders(["test_resnet"], dataset, each)[0]["image:bf"][0] for each in options]
+    texture = make_encoders(["texture"], dataset)[0]["image:bf"][0]
+    reports = extract_features(dataset, {"image:bf": [*networks, texture]}, store)
+    alike = [f"image:bf@test_resnet#{one.space.fingerprint[:8]}" for one in networks]
+    assert [one.name for one in reports] == [*alike, "image:bf@texture"]
+    assert [store.find(name) for name in alike] == [one.space for one in networks]
+    assert set(block_spaces(dataset, store)) == {*alike, "image:bf@texture"}
 
 
 def test_a_changed_view_is_never_served_old_vectors(tmp_path: Path) -> None:
