@@ -912,7 +912,7 @@ def predict(
     source: Annotated[Path, Argument(help="A folder of images, or a table like the training table.")],
     out: Annotated[Path, Option(help="Where to write the predictions, csv.")] = Path("predictions.csv"),
     draw: Annotated[
-        Path | None, Option(help="A folder for copies of the images with their predictions drawn in.")
+        Path | None, Option(help="A folder for copies of the images with their predictions written below.")
     ] = None,
     store: Store = None,
     weights: Weights = "pretrained",

@@ -1,4 +1,4 @@
-"""Copies of images with what was predicted for them drawn in."""
+"""Copies of images with what was predicted for them written below."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

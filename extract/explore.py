@@ -131,7 +131,8 @@ def _examples(dataset: Dataset, looks: Looks, name: str, stratum: Stratum) -> li
     found = []
     for place, row in enumerate(rows):
         picture, note = _picture(block, place)
-        found.append((picture, f"{stratum.task}: {stratum.name}\n{name} {dataset.ids[row]}\n{note}".rstrip()))
+        what = f"{name}: {dataset.ids[row]}" if len(looks.blocks) > 1 else dataset.ids[row]
+        found.append((picture, f"{stratum.task}: {stratum.name}\n{what}\n{note}".rstrip()))
     return found + [(BLANK, "")] * (EXAMPLES - len(found)) if found else []
 
 

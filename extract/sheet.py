@@ -1,7 +1,8 @@
-"""Pictures for people: an image as it is read, a copy of it with words drawn in, and many on one sheet."""
+"""Pictures for people: an image as it is read, a copy of it with words below, and many on one sheet."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 
 import cv2
@@ -10,10 +11,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from extract.decode import Image8, ImageError, read_image
 from extract.view import crop, join_pictures, seen_parts, whole_picture
-from store import Dataset, ImageBlock, view_settings
+from store import Dataset, ImageBlock, broken, view_settings
 
-TILE_PX, MARGIN_PX, FONT_PX = 160, 8, 11
-WORDS_SHARE = 1 / 24  # of the image's shorter side: the height of drawn-in words
+TILE_PX, MARGIN_PX, FONT_PX = 160, 8, 14
+LINE_SHARE = 1.3  # height of a line of text, in sizes of its font
+MAX_LINES = 4  # that a line of a caption is broken into
+WORDS_SHARE = 1 / 24  # of the image's shorter side: the height of words below it
 
 
 def row_picture(block: ImageBlock, row: int) -> Image8:
@@ -37,43 +40,48 @@ def row_picture(block: ImageBlock, row: int) -> Image8:
 
 
 def with_words(picture: Image8, lines: Sequence[str]) -> Image8:
-    """Return a copy with lines of text on a dark ground in its upper left corner.
+    """Return a copy with lines of text in a dark bar below it, as a microscope writes its own; no pixel is covered.
 
     Args:
         picture: uint8 ``(h, w, 3)``.
-        lines: From top to bottom.
+        lines: From top to bottom; one that is too long is broken.
+
+    Returns:
+        uint8 ``(h + the bar's height, w, 3)``.
     """
-    image = Image.fromarray(picture)
-    draw = ImageDraw.Draw(image)
-    font = _font(max(FONT_PX, round(WORDS_SHARE * min(image.size))))
-    text, edge = "\n".join(lines), font.size / 2
-    box = draw.multiline_textbbox((edge, edge), text, font=font)
-    draw.rectangle((0, 0, box[2] + edge, box[3] + edge), fill="black")
-    draw.multiline_text((edge, edge), text, font=font, fill="white")
+    height, width = picture.shape[:2]
+    font = _font(max(FONT_PX, round(WORDS_SHARE * min(height, width))))
+    edge, line_px = round(font.size / 2), round(LINE_SHARE * font.size)
+    shown = [part for line in lines for part in broken(line, lambda text: font.getlength(text) <= width - 2 * edge)]
+    image = Image.new("RGB", (width, height + 2 * edge + line_px * len(shown)), "black")
+    image.paste(Image.fromarray(picture))
+    _write(ImageDraw.Draw(image), (edge, height + edge), shown, font, fill="white")
     return np.asarray(image)
 
 
 def draw_sheet(path: Path, pictures: Sequence[Image8], captions: Sequence[str], *, columns: int = 6) -> None:
-    """Write a PNG of many pictures, each scaled to fit its place and with its caption below.
+    """Write a PNG of many pictures, each scaled to fit its place, its caption right below it.
 
     Args:
         path: The file.
         pictures: uint8 ``(h, w, 3)`` each.
-        captions: One each; lines are broken at ``\\n`` and cut where the place ends.
+        captions: One each; lines are broken at ``\\n`` and where the place ends.
         columns: Pictures in a row of the sheet.
     """
-    line_px = round(FONT_PX * 1.4)
-    height = TILE_PX + MARGIN_PX + line_px * max((c.count("\n") + 1 for c in captions), default=0)
-    columns = min(columns, max(len(pictures), 1))
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * (TILE_PX + MARGIN_PX) + MARGIN_PX, rows * height + MARGIN_PX), "white")
-    draw, font = ImageDraw.Draw(sheet), _font(FONT_PX)
-    for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        left = MARGIN_PX + place % columns * (TILE_PX + MARGIN_PX)
-        top = MARGIN_PX + place // columns * height
-        sheet.paste(_thumbnail(picture), (left, top))
-        for number, line in enumerate(caption.split("\n")):
-            draw.text((left, top + TILE_PX + number * line_px), _cut(line, font), font=font, fill="black")
+    font = _font(FONT_PX)
+    line_px = round(LINE_SHARE * FONT_PX)
+    places = [(_thumbnail(one), _lines(text, font)) for one, text in zip(pictures, captions, strict=True)]
+    rows = [places[start : start + columns] for start in range(0, len(places), columns)]
+    heights = [max(image.height + line_px * len(lines) for image, lines in row) + MARGIN_PX for row in rows]
+    n_columns = max((len(row) for row in rows), default=1)
+    size = (n_columns * (TILE_PX + MARGIN_PX) + MARGIN_PX, sum(heights) + MARGIN_PX)
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, top in zip(rows, accumulate(heights, initial=MARGIN_PX), strict=False):
+        for column, (image, lines) in enumerate(row):
+            left = MARGIN_PX + column * (TILE_PX + MARGIN_PX)
+            sheet.paste(image, (left, top))
+            _write(draw, (left, top + image.height), lines, font, fill="black")
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
 
@@ -120,9 +128,21 @@ def _thumbnail(picture: Image8) -> Image.Image:
     return Image.fromarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST))
 
 
-def _cut(line: str, font: ImageFont.FreeTypeFont) -> str:
-    if font.getlength(line) <= TILE_PX:
-        return line
-    while line and font.getlength(line + "…") > TILE_PX:
-        line = line[:-1]
-    return line + "…"
+def _lines(caption: str, font: ImageFont.FreeTypeFont) -> list[str]:
+    """Return a caption in lines that fit below a picture; of a very long one the beginning and the end."""
+    return [part for line in caption.split("\n") for part in _few(broken(line, lambda text: _fits(text, font)))]
+
+
+def _few(lines: list[str]) -> list[str]:
+    return lines if len(lines) <= MAX_LINES else [*lines[: MAX_LINES - 2], "…", lines[-1]]
+
+
+def _fits(text: str, font: ImageFont.FreeTypeFont) -> bool:
+    return font.getlength(text) <= TILE_PX
+
+
+def _write(
+    draw: ImageDraw.ImageDraw, place: tuple[int, int], lines: Sequence[str], font: ImageFont.FreeTypeFont, *, fill: str
+) -> None:
+    for number, line in enumerate(lines):
+        draw.text((place[0], place[1] + number * round(LINE_SHARE * font.size)), line, font=font, fill=fill)

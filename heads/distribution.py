@@ -142,7 +142,8 @@ def _draw_numbers(axes: "Axes", task: Mapping[str, Any], column: Mapping[str, An
 def _draw_intensity(axes: "Axes", title: str, edges: Sequence[float], rows: Sequence[Mapping[str, Any]]) -> None:
     shown = sorted(rows, key=lambda row: -row["n_images"])[:MAX_CLASSES]
     for row, colour, line in zip(shown, cycle(COLOURS), cycle(LINES), strict=False):
-        axes.stairs(row["histogram"], edges, color=colour, linestyle=line, label=f"{row['class']} ({row['n_images']})")
+        name = f"{row['class']} ({row['n_images']})"
+        axes.stairs(row["histogram"], edges, baseline=None, color=colour, linestyle=line, label=name)
     axes.set_yscale("log")
     axes.set_ylim(bottom=LEAST_SHARE)
     if shown:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-_PLACES = re.compile(r"(?<=[ /_\-])|(?=@)|(?=[.:](?!\d))")  # after a space or a joint; a number stays whole
+_PLACES = re.compile(r"(?<=[ /_\-])|(?=@)")  # after a space or a joint, and before an encoder
 
 
 def broken(text: str, fits: Callable[[str], bool]) -> list[str]:

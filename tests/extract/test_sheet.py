@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from extract.decode import ImageError
-from extract.sheet import TILE_PX, draw_rows, draw_sheet, row_picture, with_words
+from extract.sheet import FONT_PX, TILE_PX, _font, draw_rows, draw_sheet, row_picture, with_words
 from store import ImageBlock, ImageRef
 from tests.heads.made import classes, dataset
 
@@ -38,21 +38,48 @@ def test_a_row_without_an_image_says_so() -> None:
         row_picture(ImageBlock("bf", (None,), "none"), 0)
 
 
-def test_words_cover_the_corner_and_nothing_else() -> None:
+def test_words_stand_below_the_picture_and_cover_none_of_it() -> None:
     drawn = with_words(GREY, ["flat 0.81", "usable"])
-    assert (drawn[0, 0] == 0).all() and (drawn == 255).any()
-    assert (drawn[100:] == 128).all() and (GREY == 128).all()
+    assert np.array_equal(drawn[:300], GREY) and drawn.shape[1:] == (400, 3)
+    assert (drawn[300] == 0).all() and (drawn[300:] == 255).any() and (drawn[-1] == 0).all()
+    assert len(with_words(GREY, ["one line"])) < len(drawn) < 300 + 60
+
+
+def test_words_below_a_small_picture_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda _, place, text, **how: written.append(text))
+    drawn = with_words(GREY[:64, :64], ["material_particle: many 0.91"])
+    assert written == ["materi", "al_part", "icle:", "many", "0.91"]
+    assert drawn.shape[1] == 64 and len(drawn) == 64 + 14 + len(written) * round(1.3 * FONT_PX)
 
 
 def test_a_sheet_has_a_place_and_a_caption_for_each(tmp_path: Path) -> None:
-    draw_sheet(tmp_path / "new" / "sheet.png", [RED, GREY, RED], ["one", "two\nlines", "x" * 200], columns=2)
+    draw_sheet(tmp_path / "new" / "sheet.png", [RED, GREY, RED], ["one", "two\nlines", "last"], columns=2)
     sheet = np.asarray(Image.open(tmp_path / "new" / "sheet.png"))
     step = TILE_PX + 8
     assert sheet.shape[1] == 2 * step + 8
     assert (sheet[8:88, 8 : 8 + TILE_PX] == [255, 0, 0]).all()  # twice as wide as high, scaled up to fit
     assert (sheet[8:128, 8 + step : 8 + step + TILE_PX] == 128).all()
-    captions = sheet[8 + TILE_PX : 8 + TILE_PX + 30]
-    assert (captions[:, :step] < 100).any() and (captions[:, step:] < 100).any()
+    assert (sheet[88:108, :step] < 100).any() and (sheet[128:160, step:] < 100).any()  # right below each
+    second = 8 + 120 + 2 * round(1.3 * FONT_PX) + 8
+    assert (sheet[second : second + 80, 8 : 8 + TILE_PX] == [255, 0, 0]).all() and (
+        sheet[second - 8 : second] == 255
+    ).all()
+    assert sheet.shape[0] == second + 80 + round(1.3 * FONT_PX) + 8
+
+
+def test_a_long_caption_is_broken_and_of_a_very_long_one_both_ends_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda _, place, text, **how: written.append(text))
+    draw_sheet(tmp_path / "sheet.png", [RED], ["Train/Black/candle_light_bulb_12.png\nBlack -> TTR"])
+    assert "".join(written) == "Train/Black/candle_light_bulb_12.pngBlack -> TTR" and len(written) == 3
+    written.clear()
+    draw_sheet(tmp_path / "sheet.png", [RED], ["folder/" * 30 + "image.png"])
+    assert len(written) == 4 and written[0].startswith("folder/") and written[2:] == ["…", "image.png"]
+    font = _font(FONT_PX)
+    assert all(font.getlength(line) <= TILE_PX for line in written)
 
 
 def test_rows_are_drawn_in_the_order_of_their_captions_and_unreadable_ones_passed_over(tmp_path: Path) -> None:

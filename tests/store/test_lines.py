@@ -9,7 +9,7 @@ from store import broken
         ("", [""]),
         ("short", ["short"]),
         ("image:sem@shufflenet_v2_x1_0", ["image:sem", "@shufflenet_", "v2_x1_0"]),
-        ("Train/Black/candle_12.png", ["Train/Black/", "candle_12", ".png"]),
+        ("Train/Black/candle_12.png", ["Train/Black/", "candle_", "12.png"]),
         ("gaussian_noise:0.25", ["gaussian_", "noise:0.25"]),
         ("an old plastic bottle", ["an old", "plastic", "bottle"]),
         ("x" * 30, ["x" * 12, "x" * 12, "x" * 6]),
