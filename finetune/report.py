@@ -15,8 +15,8 @@ def finetune_report(document: Mapping[str, Any]) -> list[Section]:
     entries = document["entries"]
     tuned = [entry for entry in entries if "run" in entry and entry not in best(entries).values()]
     own = [section for entry in tuned for section in outputs_report(entry, entries)]
-    comparisons = [{**one, "is_main": True} for one in document["comparisons"]]
     trained = f"best epoch {document['best_epoch']} of {document['epochs']}; {document['seconds']:.0f} s of training"
     lines = [document["summary"], f"{trained}; model: {document['bundle']}"]
-    evaluation: dict[str, Any] = {"comparisons": comparisons, "selection": [], "group_gap": []}
+    said = [*document["selection"], *document["comparisons"]]
+    evaluation: dict[str, Any] = {"selection": said, "comparisons": [], "group_gap": []}
     return [*entries_report(entries, evaluation), *own, Section(lines=lines)]

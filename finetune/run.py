@@ -32,6 +32,7 @@ from heads import (
     Sweep,
     calibration_of,
     given_entry,
+    score_choice,
     versions,
 )
 from store import Dataset, FeatureStore, Rows, is_fitting, json_key
@@ -133,6 +134,7 @@ class Run:
             "best_epoch": kept.fitted.best_epoch,
             "seconds": round(sum(part.fitted.seconds for part in every), 1),
             "comparisons": comparisons,
+            "selection": score_choice(heads + tuned, self.predictions),
             "summary": verdict(comparisons),
             "left_out": kept.left_out,
             "history": kept.fitted.history,

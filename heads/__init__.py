@@ -54,6 +54,7 @@ from heads.runs import (
     training_of,
 )
 from heads.score_report import entries_report, outputs_report, standings_report
+from heads.selection import score_choice
 from heads.standings import standings
 from heads.stored import Result, Stored, Wanted
 from heads.sweep import WHOLE, Sweep, check_names
@@ -155,6 +156,7 @@ __all__ = [
     "save_bundle",
     "save_chart",
     "save_warnings",
+    "score_choice",
     "standardise",
     "standings",
     "standings_report",

@@ -90,6 +90,9 @@ def test_the_comparison_is_paired_and_said_in_words(one_fold: tuple[Path, dict[s
         assert one["value"] == pytest.approx(gap)
         where = "test: " if one["split"] == "test" else ""
         assert one["words"].startswith(f"{where}fine-tuned beside {one['head']} on ")
+    scored = [e["task"] for e in found["entries"] if e["split"] == "fold-0" and e["head"] != "prior"]
+    chosen_from = {one["task"]: one["n_entries"] for one in found["selection"]}
+    assert chosen_from == {task: scored.count(task) for task in ("kind", "level")}, "the network among them"
     assert found["summary"].startswith("Fine-tuning was") and "On held-out test: fine-tuning was" in found["summary"]
 
 
@@ -116,6 +119,7 @@ def test_what_is_printed_for_people(tmp_path: Path) -> None:
     make_images(tmp_path)
     result = finetune(tmp_path, "--task", "kind", "--name", "mine", "--init", "heads")
     assert result.exit_code == 0
+    assert " entries on the same rows is flattered" in result.stdout
     assert "fine-tuned beside" in result.stdout and "Fine-tuning was" in result.stdout
     assert "image:bf@test_resnet" in result.stdout and "level" not in result.stdout
     assert "best epoch" in result.stdout and "model: " in result.stdout
