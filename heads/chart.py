@@ -1,5 +1,6 @@
 """Pictures of results: scores beside the baseline, and scores against disturbance; figures that fit a page."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, cycle
 from pathlib import Path
@@ -9,7 +10,8 @@ from heads.leaderboard import NO_FEATURES, Entry, block_words, ranked, standing
 from heads.matrix import METADATA
 from heads.metrics import METRICS
 from heads.registry import PRIOR
-from store import PERTURBATIONS, broken
+from heads.versions import OWN, versions
+from store import PERTURBATIONS, broken, json_key
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -50,7 +52,8 @@ LINE_BARS = 0.37  # height of such a line, in bars
 def draw_scores(entries: Iterable[Entry], path: Path, *, unit_of: Callable[[str], str | None] = lambda _: None) -> None:
     """Draw the headline metric per task and block combination with 95 % intervals, and the baseline as a line.
 
-    Of several heads on one combination the best is drawn; its bar says whether it is better than without features.
+    Of several heads on one combination the best is drawn; its bar says whether it is better than without features. A
+    picture that shows just this already stays.
 
     Args:
         entries: What `Sweep.run` gave.
@@ -61,6 +64,9 @@ def draw_scores(entries: Iterable[Entry], path: Path, *, unit_of: Callable[[str]
     for entry in ranked(entries):
         tasks.setdefault(entry["task"], []).append(entry)
     bars = {task: _bars(found) for task, found in tasks.items()}
+    digest = _digest(bars, unit_of)
+    if path.exists() and digest.encode() in path.read_bytes():
+        return
     height = max(_places(found)[-1] for found in bars.values())
     figure, panels = make_panels(len(bars), (PAGE_INCHES / 2, 1.0 + 0.42 * height))
     for axes, (task, found) in zip(panels, bars.items(), strict=True):
@@ -68,7 +74,16 @@ def draw_scores(entries: Iterable[Entry], path: Path, *, unit_of: Callable[[str]
     marks = _key_of_scores({standing(entry) for found in bars.values() for entry in found})
     add_key(figure, [*marks, _line(**BASELINE)])
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    figure.savefig(partial, format="png", metadata={"Source": digest})
+    partial.replace(path)
+
+
+def _digest(bars: Mapping[str, Sequence[Entry]], unit_of: Callable[[str], str | None]) -> str:
+    """Return a sha256 of all that a picture of scores shows, and of the version that draws it."""
+    shown = ("kind", "headline", "metrics", "baseline", "difference", "n_rows")
+    lines = [[_label(one), *(one[name] for name in shown)] for found in bars.values() for one in found]
+    return json_key([versions()[OWN], {task: unit_of(task) for task in bars}, lines])
 
 
 def draw_robustness(

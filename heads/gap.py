@@ -10,6 +10,7 @@ from heads.comparison import verdict_of
 from heads.entry import BOOTSTRAP_SEED, span
 from heads.leaderboard import Entry, Leaderboard, best
 from heads.metrics import METRICS, Interval, Scored, difference, estimate
+from heads.plan import Plan
 from heads.predictions import Predictions
 from heads.scoring import Scoring
 from heads.sweep import Sweep
@@ -41,11 +42,16 @@ def group_gap(
     merged_only = sweep.dataset.spec.group is None and bool(sweep.split.merged)
     if groups is None or merged_only or len(np.unique(groups)) == len(groups):
         return []
-    grouped, blind = _regrouped(sweep)
+    chosen = best(entries)
+    grouped, blind = (
+        Scoring(one, role, _plans(one, chosen), leaderboard, predictions, None)
+        for one, role in zip(_regrouped(sweep), ("cv", ROLE), strict=True)
+    )
     found = []
-    for task, entry in best(entries).items():
-        fair = _one_entry(grouped, entry, "cv", leaderboard, predictions)
-        loose = _one_entry(blind, entry, ROLE, leaderboard, predictions)
+    for task, entry in chosen.items():
+        fair, loose = (
+            scoring.entries(tuple(entry["blocks"]), entry["head"], (task,))[0] for scoring in (grouped, blind)
+        )
         gap = _gap(_scored(fair, predictions), _scored(loose, predictions), entry["headline"])
         found.append(_line(sweep, fair, loose, gap, constant=_is_constant(sweep.dataset.tasks[task], groups)))
     return found
@@ -75,13 +81,8 @@ def _without_val(sweep: Sweep) -> Dataset:
     return replace(dataset, given_split=np.where(fitting, "train", dataset.given_split))
 
 
-def _one_entry(
-    sweep: Sweep, entry: Entry, role: str, leaderboard: Leaderboard | None, predictions: Predictions
-) -> Entry:
-    task = entry["task"]
-    plans = {task: sweep.plan(task, sweep.split.outer(sweep.dataset.ids))}
-    scoring = Scoring(sweep, role, plans, leaderboard, predictions, None)
-    return scoring.entries(tuple(entry["blocks"]), entry["head"], (task,))[0]
+def _plans(sweep: Sweep, tasks: Iterable[str]) -> dict[str, Plan]:
+    return {task: sweep.plan(task, sweep.split.outer(sweep.dataset.ids)) for task in tasks}
 
 
 def _scored(entry: Entry, predictions: Predictions) -> Scored:

@@ -1,5 +1,6 @@
 """Pictures of results: what is drawn, and that it can be read in a page."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,14 @@ def test_few_perturbations_leave_no_gap(drawn: list[Figure], tmp_path: Path) -> 
     assert [len(figure.axes) for figure in drawn] == [1, 4]
     assert drawn[0].get_figwidth() < PAGE_INCHES / 2 < drawn[1].get_figwidth()
     assert all(axes.axison for axes in drawn[1].axes)
+
+
+def test_a_picture_stays_until_it_would_show_something_else(tmp_path):
+    path, entries = tmp_path / "scores.png", a_sweep(["linear"], tasks=["kind"]).run()
+    draw_scores(entries, path)
+    first = path.stat().st_mtime_ns
+    draw_scores(json.loads(json.dumps(entries)), path)
+    assert path.stat().st_mtime_ns == first
+    entries[-1]["metrics"]["accuracy"]["value"] += 0.01
+    draw_scores(entries, path)
+    assert path.stat().st_mtime_ns > first and list(tmp_path.iterdir()) == [path]
