@@ -15,11 +15,6 @@ BLOCK = ImageBlock("bf", (), "none")
 ARCHITECTURES = ("test_resnet", "test_vit", "test_efficientnet", "test_convnext", "shufflenet_v2_x0_5")
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.mark.parametrize("choice", ["openvino", "torch"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_engines_agree_with_eager_float32(name: str, choice: str) -> None:

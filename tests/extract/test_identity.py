@@ -21,11 +21,6 @@ OPTIONS = Options(device="cpu", engine="torch", is_postponed=True)
 Make = Callable[..., Path]
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def saved(folder: Path, seed: int = 0) -> Path:
     save_backbone(load_backbone("test_resnet", weights="random", seed=seed), folder)
     return folder

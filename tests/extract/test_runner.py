@@ -14,11 +14,6 @@ from extract.runner import SMALL_JOB, Choice, Runner, Runtime
 from tests.extract.networks import NORMALISE, images, network
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def runner(*, engine: Choice = "auto", expected: int | None = None) -> Runner:
     return Runner(network(), (images(2),), "key", Runtime("cpu", engine), expected=expected)
 

@@ -17,7 +17,7 @@ from extract.saving import save_backbone, save_language
 from extract.weights import seeded, state_digest
 from store import Dataset, ImageBlock, InputError, TextBlock, view_settings
 from tests.extract.made import make_encoder
-from tests.extract.test_pipeline import make_dataset
+from tests.extract.recorded import make_dataset
 
 TORCH = Options(device="cpu", engine="torch")
 BLOCK = ImageBlock("bf", (), "none")

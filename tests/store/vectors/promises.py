@@ -48,6 +48,12 @@ def chunk(url: Path, array: str, number: int) -> Path:
     return url / FOLDER / array / f"c.{number}.0"
 
 
+def flip_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 4
+    path.write_bytes(data)
+
+
 def assert_true_rows(features: FeatureStore, keys: list[str]) -> list[str]:
     """All that is there is right; return the keys that are there."""
     found = [key for key, there in zip(keys, features.present(SPACE, keys), strict=True) if there]
