@@ -12,9 +12,10 @@ from store.folds import Rows, inner_folds
 from store.keys import file_key, json_key, text_key
 from store.lines import broken
 from store.merging import merge_groups
+from store.prediction import prediction_dataset
 from store.problems import spec_problems
 from store.progress import Progress
-from store.reader import load_dataset, prediction_dataset
+from store.reader import load_dataset
 from store.report import check_report, damage_report, distribution_report, store_report
 from store.samples import SAMPLES, write_sample
 from store.section import Section, counted

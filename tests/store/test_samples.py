@@ -16,7 +16,8 @@ from sklearn.preprocessing import StandardScaler
 
 from store import samples
 from store.errors import InputError
-from store.reader import load_dataset, prediction_dataset
+from store.prediction import prediction_dataset
+from store.reader import load_dataset
 from store.samples import SAMPLES, write_sample
 from store.samples.micrograph import MATERIALS, MAX_COUNT, Optics, nm_per_px, record, smooth_field
 from store.samples.shapes import cube, make_polygon, make_window, rod, sphere
