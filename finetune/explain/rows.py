@@ -67,7 +67,11 @@ def explain_rows(
     """
     found, notes = [], without_gradients(model, bundle)
     for row, predicted in enumerate(table.to_dict("records")):
-        asked = [target for one in bundle.models.values() for target in targets(one.task, predicted)]
+        asked = [
+            target
+            for name, one in bundle.models.items()
+            for target in targets(one.task, predicted, bundle.spec.unit_of(name))
+        ]
         document: dict[str, Any] = {"id": predicted["id"], "predictions": [one.document for one in asked]}
         document |= {"pictures": [], "status": status[row]}
         drawn = [target for target in asked if target.task in model.tasks]
@@ -92,7 +96,7 @@ def without_gradients(model: Explained, bundle: Bundle) -> list[str]:
     ]
 
 
-def targets(task: Task, predicted: Mapping[str, Any]) -> list[Target]:
+def targets(task: Task, predicted: Mapping[str, Any], unit: str | None = None) -> list[Target]:
     """Return what is explained of a row: the predicted class, or every output; nothing without a prediction."""
     if task.kind == "classification":
         if pd.isna(predicted[task.name]):
@@ -104,7 +108,7 @@ def targets(task: Task, predicted: Mapping[str, Any]) -> list[Target]:
     columns = [task.name] if single else [f"{task.name}_{column}" for column in task.columns]
     values = [float(predicted[column]) for column in columns]
     return [
-        Target(task.name, i, column, value, None, f"{column}: {value:.4g}")
+        Target(task.name, i, column, value, None, f"{column}: {value:.4g} {unit or ''}".rstrip())
         for i, (column, value) in enumerate(zip(columns, values, strict=True))
         if np.isfinite(value)
     ]
@@ -121,7 +125,7 @@ def _pictures(
                 notes.append(f"no Grad-CAM of {name}: its network has no map of places; integrated gradients alone")
             heats["integrated gradients"] = integrated_gradients(model, inputs, name, target.task, target.number)
             file = out / f"{_plain([row, target.task, target.name, name])}.png"
-            draw_overlays(file, _shown(inputs[name]), heats, f"{row}\n{target.words}")
+            draw_overlays(file, _shown(inputs[name]), heats, f"{row}\n{target.words}", is_number=target.p is None)
             yield {"task": target.task, "output": target.name, "input": name, "file": str(file)}
 
 
