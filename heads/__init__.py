@@ -4,7 +4,7 @@ from heads.audit import audit_labels, audit_leaks, merge_duplicates
 from heads.bundle import Bundle
 from heads.bundle_folder import bundle_kind, describe_bundle, load_bundle, read_document, rebuild_bundle, write_document
 from heads.calibration import Calibration
-from heads.chart import FONT_PT, GREY, PAGE_INCHES, STYLES, draw_robustness, draw_scores, finish, make_panels
+from heads.chart import FONT_PT, GREY, PAGE_INCHES, STYLES, add_title, draw_robustness, draw_scores, finish, make_panels
 from heads.columns import prediction_words
 from heads.comparison import compare_blocks, compare_entries, gain_words
 from heads.conversions import chosen_conversions, compare_conversions, each_alone, mean_ranks
@@ -88,6 +88,7 @@ __all__ = [
     "Sweep",
     "WHOLE",
     "Wanted",
+    "add_title",
     "audit_labels",
     "audit_leaks",
     "audit_report",

@@ -44,6 +44,7 @@ MAX_BARS = 10  # per task; more than that nobody reads
 PAGE_INCHES = 8.3  # 800 px at 96 px per inch, which is how wide a README shows a picture
 FONT_PT = 8
 LETTER_INCHES = 0.075  # about, at that size
+TITLE_LETTER_INCHES = 0.09
 MARK_INCHES = 0.6  # of a key, with the room beside it
 LABEL_LETTERS = 26  # in a line of a bar's name
 LINE_BARS = 0.37  # height of such a line, in bars
@@ -188,6 +189,13 @@ def add_key(figure: "Figure", marks: Sequence["Artist"]) -> None:
         frameon=False,
         ncols=max(1, int(width / column_inches)),
     )
+
+
+def add_title(figure: "Figure", text: str) -> None:
+    """Write a title above all panels, its lines broken where they are wider than the figure."""
+    n_letters = round(figure.get_figwidth() / TITLE_LETTER_INCHES)
+    lines = [part for line in text.split("\n") for part in broken(line, lambda line: len(line) <= n_letters)]
+    figure.suptitle("\n".join(lines), fontsize=9)
 
 
 def finish(axes: "Axes", x: str, y: str = "") -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.chart import COLOURS, FONT_PT, GREY, PAGE_INCHES, add_key, finish, make_figure, make_panels
+from heads.chart import COLOURS, FONT_PT, GREY, PAGE_INCHES, add_key, add_title, finish, make_figure, make_panels
 from store import broken
 
 if TYPE_CHECKING:
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 MAX_NUMBERED = 20  # classes of a confusion matrix with numbers in it
 MAX_NAMED = 50  # and with names beside it
-PANEL_INCHES = PAGE_INCHES / 3
+MAX_BROKEN = 8  # and with long names in several lines
+ROOM_SHARE = 0.05  # of the span of the values, beside them
 NAME_LETTERS = 24  # in a line of a class's name
 
 
@@ -29,7 +30,7 @@ def draw_confusion(report: Mapping[str, Any], path: Path) -> None:
     """
     classes, counts = report["confusion"]["classes"], np.array(report["confusion"]["counts"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = min(2.2 + 0.45 * len(classes), PAGE_INCHES - 0.6)
+    side = min(2.6 + 0.45 * len(classes), PAGE_INCHES - 0.6)
     figure = make_figure((side + 0.6, side))
     axes = figure.subplots()
     bar = figure.colorbar(axes.imshow(shares, cmap="Blues", vmin=0, vmax=1), ax=axes, shrink=0.8)
@@ -38,12 +39,12 @@ def draw_confusion(report: Mapping[str, Any], path: Path) -> None:
     if len(classes) <= MAX_NUMBERED:
         _draw_counts(axes, counts, shares)
     if len(classes) <= MAX_NAMED:
-        names = ["\n".join(broken(name, lambda line: len(line) <= NAME_LETTERS)) for name in classes]
+        names = [_short(name, is_crowded=len(classes) > MAX_BROKEN) for name in classes]
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=FONT_PT)
         axes.set_yticks(range(len(names)), names, fontsize=FONT_PT)
     axes.set_xlabel("predicted", fontsize=FONT_PT)
     axes.set_ylabel("label", fontsize=FONT_PT)
-    axes.set_title(_scored_on(report), fontsize=10, loc="left")
+    add_title(figure, _scored_on(report))
     figure.savefig(path)
 
 
@@ -56,10 +57,10 @@ def draw_scatter(report: Mapping[str, Any], rows: "DataFrame", path: Path) -> No
         path: A PNG file.
     """
     outputs = report["outputs"]
-    figure, panels = make_panels(len(outputs), (PANEL_INCHES, PANEL_INCHES))
+    figure, panels = make_panels(len(outputs), (PAGE_INCHES / min(max(len(outputs), 2), 3),) * 2)
     for axes, output in zip(panels, outputs, strict=True):
         _draw_points(axes, output, rows[rows["output"] == output["output"]])
-    figure.suptitle(_scored_on(report), fontsize=10)
+    add_title(figure, _scored_on(report))
     add_key(figure, [panels[0].get_lines()[0]])
     figure.savefig(path)
 
@@ -72,13 +73,20 @@ def _draw_counts(axes: "Axes", counts: NDArray[np.int64], shares: NDArray[np.flo
 
 def _draw_points(axes: "Axes", output: Mapping[str, Any], rows: "DataFrame") -> None:
     both = rows[["label", "predicted"]].to_numpy()
-    ends = [both.min(), both.max()]
+    room = ROOM_SHARE * (both.max() - both.min() or 1.0)
+    ends = (both.min() - room, both.max() + room)
     axes.plot(ends, ends, color="black", linestyle="--", linewidth=1, label="predicted = label")
     axes.plot(both[:, 0], both[:, 1], ".", color=COLOURS[0], markersize=4, alpha=0.6)
-    axes.set_aspect("equal", "datalim")
+    axes.set(xlim=ends, ylim=ends, aspect="equal")
     axes.set_title(f"{output['output']}: MAE {output['metrics']['mae']['value']:.3g}", fontsize=9, loc="left")
     unit = f" in {output['unit']}" if output["unit"] else ""
     finish(axes, f"label{unit}", f"predicted{unit}")
+
+
+def _short(name: str, *, is_crowded: bool) -> str:
+    """Return a class's name in lines, or where there is room for one alone its beginning."""
+    first, *others = broken(name, lambda line: len(line) <= NAME_LETTERS)
+    return (f"{first}…" if others else first) if is_crowded else "\n".join([first, *others])
 
 
 def _scored_on(report: Mapping[str, Any]) -> str:

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from store import broken
+from heads import add_title
 
 SIDE_INCHES = 2.6
 DPI = 110
-LETTERS_PER_INCH = 11  # of the title
 TOP_PERCENTILE = 99.0  # heat above is shown as the hottest: a few pixels would leave all others cold
 OPACITY = 0.55
 LEGEND = "orange to yellow: speaks for it; blue: against it"
@@ -40,9 +39,7 @@ def draw_overlays(
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(SIDE_INCHES * (1 + len(heats)), SIDE_INCHES + 0.7), dpi=DPI, layout="constrained")
-    n_letters = round(LETTERS_PER_INCH * figure.get_figwidth())
-    lines = [part for line in title.split("\n") for part in broken(line, lambda text: len(text) <= n_letters)]
-    figure.suptitle("\n".join(lines), fontsize=9)
+    add_title(figure, title)
     axes = figure.subplots(1, 1 + len(heats), squeeze=False)[0]
     for axis, (name, heat) in zip(axes, {"what the network saw": None, **heats}.items(), strict=True):
         axis.imshow(picture if heat is None else _grey(picture))

@@ -34,7 +34,7 @@ def test_what_a_value_s_colours_mean_is_said_and_a_long_title_is_broken(tmp_path
     draw_overlays(tmp_path / "a.png", picture, heats, f"{'folder/' * 20}1.png\nsize: 3 um", is_number=True)
     assert words == [LEGEND_OF_NUMBERS] and "greater" in LEGEND_OF_NUMBERS
     assert titles[0].replace("\n", "") == f"{'folder/' * 20}1.pngsize: 3 um"
-    assert max(map(len, titles[0].split("\n"))) <= 57
+    assert max(map(len, titles[0].split("\n"))) <= 58
 
 
 def test_a_picture_is_written_with_its_heat_maps_and_what_their_colours_mean(tmp_path, monkeypatch):
