@@ -1,6 +1,6 @@
 """Does a block earn its place? Scores with it and without it, on the same rows, resample by resample."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,8 @@ Comparison = dict[str, Any]
 Key = tuple[Combination, str]
 
 VERDICTS = {None: "no interval", 1: "helps", 0: "not told apart", -1: "hurts"}
+ALIKE = 2
+"""Up to so many comparisons that tell nothing apart have a line each."""
 
 
 def compare_blocks(entries: Iterable[Entry], predictions: Predictions) -> list[Comparison]:
@@ -48,6 +50,14 @@ def compare_blocks(entries: Iterable[Entry], predictions: Predictions) -> list[C
     return found
 
 
+def comparison_lines(found: Iterable[Comparison]) -> list[str]:
+    """Return comparisons of one task in words: what helps, the most first, what hurts, then what is not told apart."""
+    by_gain = sorted(found, key=lambda line: -(line["value"] or 0.0))
+    told = [line["words"] for line in by_gain if line["verdict"] != VERDICTS[0]]
+    alike = [line for line in by_gain if line["verdict"] == VERDICTS[0]]
+    return [*told, *([_alike(alike)] if len(alike) > ALIKE else [line["words"] for line in alike])]
+
+
 def compare_entries(mine: Entry, other: Entry, predictions: Predictions) -> Comparison:
     """Say by how much one entry is better than another of the same task, on the same rows, resample by resample.
 
@@ -73,7 +83,12 @@ def gain_words(gap: Interval, metric: str) -> str:
     """Return a difference with its interval and the metric: ``+0.126 [+0.05, +0.21] accuracy``."""
     value = "-" if gap["value"] is None else f"{gap['value']:+.3g}"
     interval = "" if gap["low"] is None else f" {span(gap)}"
-    return f"{value}{interval} {metric}" + ("" if METRICS[metric].is_better_higher else " (+ is less, so better)")
+    return f"{value}{interval} {_signed(metric)}"
+
+
+def _signed(metric: str) -> str:
+    """Return a metric's name as it stands behind a difference."""
+    return metric if METRICS[metric].is_better_higher else f"{metric} (+ is less, so better)"
 
 
 Pair = tuple[str, Combination, Key]
@@ -100,6 +115,13 @@ def _parts(blocks: Combination) -> dict[str, set[str]]:
     for block in blocks:
         modalities.setdefault(block.partition(":")[0], set()).add(block)
     return {block: {block} for block in blocks} | {name: own for name, own in modalities.items() if len(own) > 1}
+
+
+def _alike(lines: Sequence[Comparison]) -> str:
+    """Say in one line which blocks make no difference that is told apart, and how large one may be."""
+    within = span({"value": 0.0, "low": min(c["low"] for c in lines), "high": max(c["high"] for c in lines)})
+    blocks, metric = ", ".join(line["block"] for line in lines), _signed(lines[0]["metric"])
+    return f"not told apart, each beside the best without it: {blocks}; intervals within {within} {metric}"
 
 
 def _headline(entry: Entry, predictions: Predictions) -> Estimate:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from heads.comparison import comparison_lines
 from heads.leaderboard import Entry, best, block_words, is_held_out, ranked, table
 from heads.registry import PRIOR
 from heads.report import interval, number, signed
@@ -53,7 +54,7 @@ def _task_section(
     lines += [] if chosen is None else _belief(chosen)
     lines += [f"on {row['split']}: {row['verdict']}" for row in rows if row["standing"] and is_held_out(row)]
     lines += [_looked_at(row) for row in rows if row["n_earlier"]]
-    lines += [line["words"] for line in evaluation["comparisons"] if line["task"] == task and line["is_main"]]
+    lines += comparison_lines(line for line in evaluation["comparisons"] if line["task"] == task and line["is_main"])
     lines += [line["words"] for line in evaluation["group_gap"] if line["task"] == task]
     columns = ["blocks", "head", "scored on", rows[0]["metric"], "against baseline", "seconds"]
     return Section(task, columns, [_entry_cells(row) for row in rows], [*(f"  {line}" for line in lines), ""])

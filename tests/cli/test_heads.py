@@ -62,7 +62,7 @@ def test_audit_names_duplicates_and_doubtful_labels_and_merges(make_dataset: Mak
     assert (pair["a"], pair["b"], pair["groups"]) == ("r00", "r18", ["g0", "g6"]) and "groups" in pair["crosses"]
     assert found["labels"]["kind"]["labels"][0]["id"] == "r04"
     words = run("audit", "--data", spec).stdout
-    assert "r18" in words and "labels are not what other rows suggest" in words
+    assert "r18" in words and "labels is not what other rows suggest" in words
     merged = run_json("audit", "--data", spec, "--merge")["merged"]
     assert ["r00", "r18"] in merged
     again = run_json("audit", "--data", spec)

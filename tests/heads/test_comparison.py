@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from heads.comparison import compare_blocks
+from heads.comparison import compare_blocks, comparison_lines
 from heads.leaderboard import Leaderboard
 from heads.predictions import Predictions
 from heads.sweep import Sweep
@@ -46,6 +46,24 @@ def test_the_words_name_the_block_the_gain_and_the_metric():
     line = mains(compared(classes(y), 150, **blocks))["image:bf@a"]
     gain = f"{line['value']:+.3g} [{line['low']:+.3g}, {line['high']:+.3g}] accuracy"
     assert line["words"] == f"image:bf@a beside {' + '.join(line['beside'])}, linear: {gain}: helps"
+
+
+def test_the_words_begin_with_what_helps_and_sum_up_what_is_not_told_apart():
+    def line(block, value, verdict, **more):
+        gap = {"value": value, "low": value - 0.125, "high": value + 0.25}
+        return {"block": block, "metric": "accuracy", "verdict": verdict, "words": f"{block} {verdict}"} | gap | more
+
+    same = [line("a", -0.0625, "not told apart"), line("b", 0.125, "not told apart")]
+    found = [same[0], line("c", 0.25, "helps"), line("d", -0.5, "hurts"), same[1], line("e", 0.75, "helps")]
+    told = ["e helps", "c helps", "d hurts"]
+    assert comparison_lines(found) == [*told, "b not told apart", "a not told apart"]
+    more = [*found, line("f", 0.0, "not told apart")]
+    alike = "not told apart, each beside the best without it: b, f, a; intervals within [-0.188, +0.375] accuracy"
+    assert comparison_lines(more) == [*told, alike]
+    less = comparison_lines([one | {"metric": "mae"} for one in more])[-1]
+    assert less.endswith("mae (+ is less, so better)")
+    none = line("g", 0.0, "no interval") | {"value": None, "low": None, "high": None}
+    assert comparison_lines([none]) == ["g no interval"] and comparison_lines([]) == []
 
 
 def test_every_pair_of_combinations_is_compared_once():

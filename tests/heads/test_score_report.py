@@ -33,6 +33,7 @@ def test_a_task_is_one_table_best_first_with_what_the_evaluation_says() -> None:
         {"task": "kind", "is_main": False, "words": "another pair"},
         {"task": "other", "is_main": True, "words": "another task"},
     ]
+    lines = [line | {"value": 0.25, "verdict": "helps"} for line in lines]
     choice = [{"task": "other", "words": "another task"}, {"task": "kind", "words": "flattered"}]
     gap = [{"task": "kind", "words": "group gap: none found"}]
     evaluation = {"comparisons": lines, "selection": choice, "group_gap": gap}
