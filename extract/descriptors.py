@@ -8,8 +8,8 @@ from functools import cache, lru_cache
 
 import cv2
 import numpy as np
+import scipy  # loads scipy.fft where it is first used: not at every start
 from numpy.typing import NDArray
-from scipy import fft
 
 from extract.decode import Image8
 
@@ -125,7 +125,7 @@ def spectrum(scaled: Grey) -> Features:
     """Log power by frequency (cycles per field, both directions alike), and how it depends on direction."""
     window = np.outer(*(np.hanning(n + 2)[1:-1].astype(np.float32) for n in scaled.shape))
     windowed = (scaled - (scaled * window).sum() / window.sum()) * window
-    transform = fft.rfft2(windowed, s=(LONG_SIDE_PX, LONG_SIDE_PX))
+    transform = scipy.fft.rfft2(windowed, s=(LONG_SIDE_PX, LONG_SIDE_PX))
     index, weight, n = _polar_grid()
     power = (transform.real**2 + transform.imag**2).ravel() * weight / float((window**2).sum())
     polar = np.asarray(np.bincount(index, power, minlength=n.size)[: n.size], dtype=np.float64).reshape(n.shape)

@@ -12,8 +12,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+import scipy  # loads scipy.fft where it is first used: not at every start
 from numpy.typing import NDArray
-from scipy import fft
 
 BLACK_PERCENT = 1.0
 
@@ -23,7 +23,7 @@ def log_spectrum(pixels: NDArray[Any]) -> NDArray[np.float32]:
     grey = pixels.astype(np.float32)
     if grey.ndim == 3:
         grey = cv2.cvtColor(grey, cv2.COLOR_RGB2GRAY)
-    magnitude = np.log1p(np.abs(fft.fftshift(_fft2(grey))), dtype=np.float32)
+    magnitude = np.log1p(np.abs(scipy.fft.fftshift(_fft2(grey))), dtype=np.float32)
     h, w = magnitude.shape
     n = min(h, w)
     return magnitude if h == w else _square(magnitude, n)
@@ -43,7 +43,7 @@ def spectrum_image(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 def _fft2(grey: NDArray[np.float32]) -> NDArray[np.complex64]:
     """Transform without the mean, whose rounding would drown what is weak in float32, and put it back."""
     mean = grey.mean(dtype=np.float64)
-    transform: NDArray[np.complex64] = fft.fft2((grey - mean).astype(np.float32))
+    transform: NDArray[np.complex64] = scipy.fft.fft2((grey - mean).astype(np.float32))
     transform[0, 0] = mean * grey.size
     return transform
 

@@ -3,8 +3,8 @@
 import io
 import zipfile
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 _TYPES = """<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
 <Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Default Extension="rels" \
@@ -46,5 +46,5 @@ def write_xlsm(path: Path, rows: Sequence[Sequence[str]]) -> None:
 
 
 def _row(cells: Sequence[str]) -> str:
-    filled = [f'<c t="inlineStr"><is><t>{escape(cell)}</t></is></c>' if cell else "<c/>" for cell in cells]
+    filled = [f'<c t="inlineStr"><is><t>{escape(cell, quote=False)}</t></is></c>' if cell else "<c/>" for cell in cells]
     return f"<row>{''.join(filled)}</row>"
