@@ -4,11 +4,17 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+from PIL import Image
+
 from cli import app
 from extract import ENCODERS
 from store import SAMPLES, parse_spec
+from tests.walkthrough import MAX_PICTURE_PX
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def test_the_tables_name_every_command_encoder_and_sample() -> None:
@@ -23,7 +29,22 @@ def test_the_specs_of_the_readme_are_valid() -> None:
     assert [parse_spec(tomllib.loads(block), "README.md").name for block in blocks] == ["tem", "waste", "grids"]
 
 
-def test_links_and_pictures_are_there() -> None:
-    root = Path(__file__).resolve().parents[1]
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("https://") or (root / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_are_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_pictures_are_small_and_fit_a_page() -> None:
+    pictures = [path for path in (ROOT / "docs").rglob("*") if path.suffix in (".png", ".jpg")]
+    assert len(pictures) > 10
+    for path in pictures:
+        assert path.stat().st_size < 150_000, path
+        with Image.open(path) as picture:
+            assert picture.width <= MAX_PICTURE_PX, path
+    named = {
+        name
+        for page in PAGES
+        for name in re.findall(r"\]\((?:docs/)?(?:pictures/)?([\w-]+\.(?:png|jpg))\)", page.read_text())
+    }
+    assert named == {path.name for path in pictures}

@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = [*(ROOT.parent / "shared" / "data").glob("*/"), ROOT.parent / "shared" / "weights" / "mobilenetv2_100"]
-MAX_PICTURE_PX, JPG_QUALITY = 1000, 70
+MAX_PICTURE_PX, JPG_QUALITY = 1000, 65
 BLOCK = re.compile(r"```bash\n(?P<commands>.*?)```(?:\n\n```text(?P<options>[^\n]*)\n(?P<shown>.*?)```)?", re.DOTALL)
 PICTURE = re.compile(r"<!-- (?P<source>\S+) -->\n!\[[^\]]*\]\((?P<copy>[^)]+)\)")
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?!\w)")  # none inside words, such as fingerprints
