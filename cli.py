@@ -786,10 +786,15 @@ def audit(
     task: Tasks = None,
     backbone: Backbones = None,
     blocks: Blocks = None,
-    merge: Annotated[bool, Option("--merge", help="Put duplicates into one group and split anew.")] = False,
+    merge: Annotated[
+        bool, Option("--merge", help="Put duplicates into one group and write splits.json anew, for all commands.")
+    ] = False,
     seed: Seed = 0,
 ) -> Shown:
-    """Look for leaks and wrong labels: duplicates across folds and groups, and labels that models doubt."""
+    """Look for leaks and wrong labels: duplicates across folds and groups, and labels that models doubt.
+
+    Models are linear heads fitted on other rows; labels are listed by how improbable they are to the best of them.
+    """
     from heads import audit_labels, audit_leaks, audit_report, folded, merge_duplicates, open_runs
 
     dataset, features = place.open()

@@ -1,6 +1,7 @@
 """Heads on stored vectors: sweeps, scores beside baselines, and bundles that predict."""
 
 from heads.audit import audit_labels, audit_leaks, merge_duplicates
+from heads.audit_report import audit_report
 from heads.bundle import Bundle
 from heads.bundle_folder import bundle_kind, describe_bundle, load_bundle, read_document, rebuild_bundle, write_document
 from heads.calibration import Calibration
@@ -27,7 +28,6 @@ from heads.predictions import Predictions
 from heads.refit import fit_bundle, needed_spec
 from heads.registry import HEADS, PRIOR
 from heads.report import (
-    audit_report,
     conversions_report,
     curve_report,
     importance_report,

@@ -1,10 +1,11 @@
 """Labels that look wrong: what models that have not seen a row think of its label.
 
 Confident learning (Northcutt, Jiang, Chuang 2021, "Confident learning: estimating uncertainty in dataset labels",
-10.1613/jair.1.12125): rows whose most probable class out of fold is another than their label, ranked by the margin of
-the two probabilities. Doubt is confident where the probability of the other class reaches what rows with that label
-have on average (equations 1 and 2); the rest is as likely the model's own mistake. Numbers are ranked by how far the
-out-of-fold error lies from the usual one.
+10.1613/jair.1.12125): rows whose most probable class out of fold is another than their label. They are ranked by the
+probability of their label; of labels flipped at random that puts more on top than the paper's own ranking by the margin
+of the two probabilities (photos, micrographs, cells in flow). Doubt is confident where the probability of the other
+class reaches what rows with that label have on average (equations 1 and 2); the rest is as likely the model's own
+mistake. Numbers are ranked by how far the out-of-fold error lies from the usual one.
 """
 
 from collections import Counter
@@ -39,9 +40,8 @@ def doubtful_labels(task: Task, scored: Scored, ids: NDArray[np.str_]) -> dict[s
     suggested = scored.predicted.argmax(axis=1)
     rows = np.arange(len(names))
     confident = scored.predicted[rows, suggested] >= class_thresholds(scored.y, scored.predicted)[suggested]
-    margin = scored.predicted[rows, scored.y] - scored.predicted[rows, suggested]
     doubtful = np.flatnonzero(suggested != scored.y)
-    doubtful = doubtful[np.argsort(margin[doubtful], kind="stable")]
+    doubtful = doubtful[np.argsort(scored.predicted[doubtful, scored.y[doubtful]], kind="stable")]
     labels = [
         {
             "id": str(names[row]),

@@ -8,23 +8,6 @@ from heads.selection import flattered
 from store import Section, counted
 
 SHOWN = 20  # rows of a long list; --json has all
-SHOWN_CONFUSIONS = 5
-
-
-def audit_report(document: Mapping[str, Any]) -> list[Section]:
-    """Return the first duplicates and doubtful labels, and how many there are."""
-    pairs = document["duplicates"]
-    cells = [
-        [p["a"], p["b"], p["kind"], number(p["similarity"]), " ".join(p["crosses"]), " ".join(p["differs"])]
-        for p in pairs[:SHOWN]
-    ]
-    n_leaks = sum("split" in pair["crosses"] for pair in pairs)
-    limits = ", ".join(f"{number(value)} in {name}" for name, value in document["thresholds"].items())
-    leaks = f"{counted(len(pairs), 'pair')}, {n_leaks} of them across the split"
-    line = f"  {leaks}; near means a cosine above {limits or '-'}"
-    columns = ["row", "row", "kind", "cosine", "crosses", "labelled differently"]
-    found = [_labels_section(task, labels) for task, labels in document["labels"].items()]
-    return [Section("Duplicates", columns, cells, [line, ""]), *found]
 
 
 def curve_report(curves: Iterable[Mapping[str, Any]]) -> list[Section]:
@@ -87,24 +70,6 @@ def signed(gap: Mapping[str, Any]) -> str:
 def number(value: float | None) -> str:
     """Return a score for people; a dash where there is none."""
     return "-" if value is None else f"{value:.3f}"
-
-
-def _labels_section(task: str, found: Mapping[str, Any]) -> Section:
-    columns = ["id", "label", "suggested"]
-    rows = [[row[name] for name in columns] for row in found["labels"][:SHOWN]]
-    cells = [[number(cell) if isinstance(cell, float) else cell for cell in row] for row in rows]
-    of = f"of {found['n_rows']} labels"
-    doubtful = counted(len(found["labels"]), f"{of} is not what", f"{of} are not what")
-    lines = [
-        f"{doubtful} other rows suggest, {found['n_confident']} confidently",
-        f"asked: {found['head']} on {' + '.join(found['blocks'])}",
-    ]
-    for pair in found["confusions"][:SHOWN_CONFUSIONS]:
-        shares = f"{counted(pair['count'], 'row')} ({pair['share']:.0%}), {pair['n_confident']} of them confidently"
-        lines.append(f"{pair['label']} looks like {pair['suggested']}: {shares}")
-    if not found["beats_baseline"]:
-        lines.append("do not believe this list: the model it comes from is not told apart from the baseline")
-    return Section(task, columns, cells, [f"  {line}" for line in lines])
 
 
 def _robustness_section(found: Mapping[str, Any]) -> Section:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from heads.audit import audit_labels
-from heads.doubt import class_thresholds
+from heads.doubt import class_thresholds, doubtful_labels
+from heads.metrics import Scored
 from heads.predictions import Predictions
 from heads.sweep import Sweep
 from store import make_split
@@ -31,6 +32,14 @@ def test_planted_flips_are_ranked_on_top():
     assert found["n_rows"] == 480 and found["beats_baseline"]
     by_id = {f"r{row:03d}": "abc"[(y[row] - 1) % 3] for row in flipped}
     assert all(row["suggested"] == by_id[row["id"]] for row in top)
+
+
+def test_the_least_probable_label_leads_whatever_the_other_classes_share() -> None:
+    p = np.array([[0.05, 0.50, 0.45], [0.10, 0.90, 0.00], [0.90, 0.05, 0.05], [0.20, 0.50, 0.30]])
+    y, row = np.array([0, 0, 0, 2]), np.arange(4)
+    scored = Scored("classification", y, p, row, row, np.ones(1), row)
+    found = doubtful_labels(classes(y), scored, np.array(["near", "far", "sure", "other"]))
+    assert [row["id"] for row in found["labels"]] == ["near", "far", "other"]
 
 
 def test_the_classes_that_annotators_confuse_lead_the_table():
