@@ -207,7 +207,9 @@ def _train(binned: Any, rows: NDArray[np.int64], fold: Fold, seed: int) -> tuple
 def _part(binned: Any, rows: NDArray[np.int64], fold: Fold, own: NDArray[np.int64]) -> Any:
     """Return the bins of a fold's own rows, with their labels and weights."""
     own = np.sort(own)  # LightGBM sorts them too
-    part = binned.subset(np.searchsorted(rows, own)).construct().set_label(fold.y[own])
+    part = binned.subset(np.searchsorted(rows, own))
+    part.get_feature_name = list  # LightGBM would fetch them all, which takes as long as ten rounds; nobody reads them
+    part.construct().set_label(fold.y[own])
     return part if fold.weight is None else part.set_weight(fold.weight[own])
 
 
@@ -240,8 +242,8 @@ def _parameters(fold: Fold, n_rows: int, n_columns: int) -> dict[str, Any]:
     if fold.monotone is not None:
         objective["monotone_constraints"] = fold.monotone.tolist()
     return objective | {
-        # on few rows: 0.2 takes 1.3 times the rounds for a log loss that is half a percent lower
-        "learning_rate": 0.3 if n_rows < SMALL_ROWS else 0.1,
+        # on few rows: 0.1 takes 1.4 times the time for a log loss that is half a percent lower
+        "learning_rate": 0.2 if n_rows < SMALL_ROWS else 0.1,
         "num_leaves": int(np.clip(n_rows // 40, 3, 31)),
         "min_data_in_leaf": int(np.clip(n_rows // 20, 2, 20)),
         "min_sum_hessian_in_leaf": 1e-3,

@@ -40,15 +40,16 @@ def draw():
     return X, [(score + np.linspace(0.8, -0.3, score.shape[1])).argmax(axis=1) for score in scores]
 
 
-def outer_folds(y):
-    return inner_folds([y], None, np.arange(len(y)), n_folds=5, seed=0)
+def folds_of(labels, rows, n_folds):
+    """One division for all tasks, as a dataset has it."""
+    return inner_folds(labels, None, rows, n_folds=n_folds, seed=0)
 
 
 def usual(X, labels, n_jobs=None, n_folds=5):
     """LightGBM with its defaults, one model per fold."""
     losses = []
     for y in labels:
-        for train, score in outer_folds(y)[:n_folds]:
+        for train, score in folds_of(labels, np.arange(N_ROWS), 5)[:n_folds]:
             model = lightgbm.LGBMClassifier(verbose=-1, n_jobs=n_jobs).fit(X[train], y[train])
             losses.append(log_loss(model.predict_proba(X[score]), model.classes_, y[score]))
     return np.mean(losses)
@@ -68,8 +69,9 @@ def seconds_of(run, *arguments, **options):
 
 def ours(X, labels):
     """One call for all tasks and folds."""
-    folds = [(y, *fold) for y in labels for fold in outer_folds(y)]
-    inner = [inner_folds([y], None, train, n_folds=4, seed=0) for y, train, _ in folds]
+    outer = folds_of(labels, np.arange(N_ROWS), 5)
+    folds = [(y, *fold) for y in labels for fold in outer]
+    inner = [folds_of(labels, train, 4) for train, _ in outer] * len(labels)
     jobs = [
         Job("classification", y, int(y.max()) + 1, train, own) for (y, train, _), own in zip(folds, inner, strict=True)
     ]
