@@ -96,7 +96,7 @@ def solve_all(
         X: Raw rows ``(n, d)``.
         fits: What to solve.
         finish: What to make of each answer; the design is dropped afterwards.
-        worth: Where weakly penalised strengths cost seconds: which of them ``(s,)`` to finish, from a first answer.
+        worth: Where weakly penalised strengths are dear: which of them ``(s,)`` to finish, from a first answer.
 
     Returns:
         What `finish` made, in the order of `fits`.
@@ -130,11 +130,11 @@ def solve_all(
 
 
 def _are_large(X: NDArray[np.float32], fits: Sequence[Fit]) -> list[bool]:
-    """Which fits are logistic regressions of too many rows for a rotation to make them much smaller.
+    """Which fits are logistic regressions of more rows than columns, which a rotation would not make smaller.
 
     Rows that lie in few dimensions, such as vectors of texts that repeat, do not make a fold large.
     """
-    large = [fit.n_logits > 0 and len(fit.rows) > X.shape[1] / 2 for fit in fits]
+    large = [fit.n_logits > 0 and len(fit.rows) > X.shape[1] for fit in fits]
     if not any(large):
         return large
     is_wide = rank(X, np.unique(np.concatenate([fit.rows for fit in fits]))) > X.shape[1] / 2

@@ -23,7 +23,7 @@ EASY_CG = 15  # conjugate-gradient steps per Newton step up to which the princip
 REFRESH_CG = 20  # steps per Newton step from which old blocks are inverted anew
 TOLERANCE = 1e-4  # on training logits: last Newton step times its relative error (the residual's, or the step's own)
 FIRST_FORCING, HARD_FORCING, LAST_FORCING = 0.3, 0.1, 0.01  # relative residuals of a step: first, by blocks, last
-CHEAP_WORK = 5e9  # multiplications for blocks that are not worth doing without; a fraction of a second
+CHEAP_WORK = 1e8  # multiplications for one strength's blocks, which are inverted some ten times; milliseconds each
 BLOCK_CELLS = 2**27  # numbers of the blocks held at once
 
 
@@ -44,7 +44,7 @@ def solve_logistic(
 
     Args:
         problems: The batch.
-        worth: Where blocks cost seconds, asked with unfinished parameters ``(g, k, s, r)`` which strengths ``(s,)``
+        worth: Where blocks are dear, asked with unfinished parameters ``(g, k, s, r)`` which strengths ``(s,)``
             shall be finished; None for all.
 
     Returns:

@@ -140,10 +140,10 @@ HEADS: Mapping[str, Family] = {
     # class frequencies, or the median; sees no features
     PRIOR: Family(1, _fit_prior, _restore_prior, _inner_prior),
     # logistic or ridge regression, strength chosen on inner folds
-    "linear": Family(2, _fit_linear, _restore_linear, _inner_linear, "strength"),
+    "linear": Family(3, _fit_linear, _restore_linear, _inner_linear, "strength"),
     # gradient-boosted trees, stopped early on inner folds
-    "lightgbm": Family(4, _fit_boosted, _restore_boosted, _inner_boosted, "rounds"),
+    "lightgbm": Family(5, _fit_boosted, _restore_boosted, _inner_boosted, "rounds"),
     # a linear head per block and one on their predictions (late fusion, two blocks or more)
-    "fusion": Family(1, _fit_fusion, _restore_fusion, _inner_fusion, fit_parts=_fit_fusion),
+    "fusion": Family(2, _fit_fusion, _restore_fusion, _inner_fusion, fit_parts=_fit_fusion),
 }
 """Heads import their libraries when they are used, so that reading this dict is quick."""

@@ -372,6 +372,26 @@ def test_no_rows_give_no_predictions():
     assert heads[1].predict(X[:0]).shape == (0, 3)
 
 
+def test_fewer_rows_than_columns_are_rotated_to_as_many_dimensions(monkeypatch):
+    X, latent = matrix(80, 60)
+    job = class_job(classes(latent, 3))  # inner folds of 53 or 54 rows, all of them of 80
+    shared = []
+    original = bulk.share_designs
+    monkeypatch.setattr(
+        bulk, "share_designs", lambda X, folds, *_: shared.append(len(folds[0][0])) or original(X, folds, *_)
+    )
+    fit_linear(X, [job], seed=0)
+    assert shared == [80]
+
+
+def test_clear_losers_stay_unfinished_from_hundreds_of_rows_and_columns_on():
+    X, latent = matrix(600, 240)
+    job = class_job(classes(latent, 3))
+    [head] = fit_linear(X, [job], seed=0)
+    chosen = np.flatnonzero(head.strength == STRENGTHS)[0]
+    assert head.inner_exact[chosen] and not head.inner_exact.all()
+
+
 def test_many_rows_of_few_different_ones_are_rotated_to_their_few_dimensions(monkeypatch):
     kinds, latent = matrix(12, 60)
     which = np.arange(150) % 12
