@@ -19,7 +19,7 @@ from heads.head import balanced_weights, standardise
 from heads.importance import block_importance, network_importance
 from heads.layers import FEATURES, Layer, bundle_of_layers, features_matrix
 from heads.leaderboard import Entry, Leaderboard, best, is_held_out, ranked, table
-from heads.linear import ABSENT, LinearHead
+from heads.linear import LinearHead
 from heads.matrix import MISSING, FeatureMatrix, load_matrix, load_matrix_like, metadata_columns
 from heads.metrics import HEADLINE, METRICS
 from heads.output import write_predictions
@@ -57,6 +57,7 @@ from heads.score_report import entries_report, outputs_report, standings_report
 from heads.selection import score_choice
 from heads.standings import standings
 from heads.stored import Result, Stored, Wanted
+from heads.strength import ABSENT
 from heads.sweep import WHOLE, Sweep, check_names
 from heads.transfer import held_out_groups, held_out_values, transfer
 from heads.transfer_report import transfer_report

@@ -18,7 +18,7 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 from heads.curvature import Problems
 from heads.design import Design, make_design, rank, share_designs
 from heads.head import Float, Index, Job, Standardiser, row_chunks, standardise, standardise_folds
-from heads.logistic import solve_logistic
+from heads.logistic import is_small, solve_logistic
 from heads.ridge import solve_ridge, target_scale
 from store import usable_cores
 
@@ -130,14 +130,18 @@ def solve_all(
 
 
 def _are_large(X: NDArray[np.float32], fits: Sequence[Fit]) -> list[bool]:
-    """Which fits are logistic regressions of more rows than columns, which a rotation would not make smaller.
+    """Which fits are logistic regressions of many parameters and more rows than columns, which a rotation would not
+    make smaller.
 
     Rows that lie in few dimensions, such as vectors of texts that repeat, do not make a fold large.
     """
-    large = [fit.n_logits > 0 and len(fit.rows) > X.shape[1] for fit in fits]
+    d = X.shape[1]
+    large = [
+        fit.n_logits > 0 and len(fit.rows) > d and not is_small(fit.n_logits, len(fit.rows), d + 1) for fit in fits
+    ]
     if not any(large):
         return large
-    is_wide = rank(X, np.unique(np.concatenate([fit.rows for fit in fits]))) > X.shape[1] / 2
+    is_wide = rank(X, np.unique(np.concatenate([fit.rows for fit in fits]))) > d / 2
     return [one and is_wide for one in large]
 
 
@@ -203,7 +207,8 @@ def _room(fit: Fit, design: Design) -> int:
     n_rows, r = design.coordinates.shape
     if design.is_shared:
         return int(LOGIT_CELLS // (n_rows * fit.n_logits * len(fit.strengths)))
-    return int(BATCH_CELLS // max(1, n_rows * r))
+    hessians = len(fit.strengths) * (fit.n_logits * r) ** 2 if is_small(fit.n_logits, n_rows, r) else 0
+    return int(BATCH_CELLS // max(1, n_rows * r, hessians))
 
 
 def _solve_batch(

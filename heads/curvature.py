@@ -146,6 +146,46 @@ class Principal:
         return np.asarray(turned / self._scale)
 
 
+class Whole:
+    """The complete Hessian at probabilities P ``(g, k, s, n)``, in float64, solved directly: for small problems."""
+
+    def __init__(self, problems: Problems, P: Float) -> None:
+        g, k, s, r = problems.shape
+        first, second = np.triu_indices(k)
+        H = np.zeros((g, s, k * r, k * r))
+        blocks = H.reshape(g, s, k, r, k, r)
+        blocks[:, :, first, :, second] = blocks[:, :, second, :, first] = _second_derivatives(
+            problems, P, first, second
+        )
+        diagonal = np.arange(k * r)
+        H[..., diagonal, diagonal] += np.tile(np.square(problems.ratio[:, 0]), k)
+        largest = H[..., diagonal, diagonal].max(axis=2)[..., None]
+        H[..., diagonal, diagonal] += np.finfo(np.float64).eps * largest
+        if k > 1:  # what the intercepts of all classes have in common: neither loss nor penalty holds it
+            H[..., r - 1 :: r, r - 1 :: r] += largest[..., None]
+        self._hessian = H
+
+    def solve(self, right: Float) -> tuple[Float, Float]:
+        """Return the step ``(g, k, s, r)`` with Hessian @ step = `right`, and what is left of that, ``(g, s)``: 0."""
+        return _without_common(self._solve, right), np.zeros(right.shape[::2])
+
+    def _solve(self, right: Float) -> Float:
+        g, k, s, r = right.shape
+        columns = right.swapaxes(1, 2).reshape(g, s, k * r, 1)
+        return np.asarray(np.linalg.solve(self._hessian, columns), np.float64).reshape(g, s, k, r).swapaxes(1, 2)
+
+
+def _second_derivatives(problems: Problems, P: Float, first: NDArray[np.intp], second: NDArray[np.intp]) -> Float:
+    """Second derivatives of the loss between p pairs of classes, ``(p, g, s, r, r)``."""
+    g, _, s, r = problems.shape
+    T = problems.T.astype(np.float64, copy=False)
+    squares = (T[..., None] * T[:, :, None]).reshape(*T.shape[:2], r * r)
+    weighted = problems.weight[:, None] * P
+    pairs = -P[:, first] * weighted[:, second]
+    pairs[:, first == second] += weighted
+    return np.asarray((pairs.reshape(len(T), -1, T.shape[1]) @ squares).reshape(g, len(first), s, r, r).swapaxes(0, 1))
+
+
 class Blocks:
     """Each class's own block inverted, as if the classes were independent; for one strength."""
 

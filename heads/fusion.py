@@ -5,7 +5,8 @@ that the block heads have not seen: those of the inner folds, fitted again. Rows
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from heads.head import Float, Job
 from heads.held_out import HeldOut
 from heads.linear import LinearHead, fit_linear, inner_linear
+from heads.recent import fit_once
 
+STACKED_ROWS = 50_000  # of several jobs that are solved in one call
 P_LEAST = 1e-6  # probability below which a block head's doubt counts no more
 
 Arrays = Mapping[str, NDArray[Any] | str]
@@ -97,24 +100,70 @@ def fit_fusion(
         One head per job.
     """
     parts = tuple(parts or [slice(0, X.shape[1])])
-    fitted = [fit_linear(X[:, part], jobs, seed=seed) for part in parts]
+    fitted = [fit_once(X[:, part], jobs, seed=seed) for part in parts]
     inner = [inner_linear(X[:, part], jobs, heads) for part, heads in zip(parts, fitted, strict=True)]
+    tops = _fit_tops(jobs, [[found[i] for found in inner] for i in range(len(jobs))])
     return [
-        _fuse(job, parts, tuple(heads[i] for heads in fitted), [found[i] for found in inner])
+        FusionHead(
+            job.kind, np.arange(job.n_classes), parts, tuple(heads[i] for heads in fitted), *tops.get(i, (None,))
+        )
         for i, job in enumerate(jobs)
     ]
 
 
-def _fuse(job: Job, parts: tuple[slice, ...], members: tuple[LinearHead, ...], inner: Sequence[HeldOut]) -> FusionHead:
-    head = FusionHead(job.kind, np.arange(job.n_classes), parts, members, None)
-    if not job.inner:
-        return head
+def _fit_tops(jobs: Sequence[Job], inner: Sequence[Sequence[HeldOut]]) -> dict[int, tuple[LinearHead, HeldOut]]:
+    """Return the head on top of every job that has inner folds, and what it says of them.
+
+    Args:
+        jobs: What to fit.
+        inner: What the members predicted, per job and member.
+    """
+    signals = {i: _signals(jobs[i], inner[i]) for i in range(len(jobs)) if jobs[i].inner}
+    tops: dict[int, tuple[LinearHead, HeldOut]] = {}
+    alike: dict[tuple[str, int, int], list[int]] = {}
+    for i, Z in signals.items():
+        alike.setdefault((jobs[i].kind, jobs[i].n_classes, Z.shape[1]), []).append(i)
+    for numbers in chain.from_iterable(_few_rows(own, len(jobs[0].y)) for own in alike.values()):
+        stacked, starts = _below_each_other([jobs[i] for i in numbers])
+        Z = np.concatenate([signals[i] for i in numbers])
+        heads = fit_linear(Z, stacked, seed=0)
+        held_out = inner_linear(Z, stacked, heads)
+        for i, start, head, folds in zip(numbers, starts, heads, held_out, strict=True):
+            tops[i] = head, [(rows - start, p) for rows, p in folds]
+    return tops
+
+
+def _few_rows(numbers: Sequence[int], n_rows: int) -> list[Sequence[int]]:
+    """Cut jobs of as many rows each into parts that are not too many rows together."""
+    step = max(1, STACKED_ROWS // max(1, n_rows))
+    return [numbers[start : start + step] for start in range(0, len(numbers), step)]
+
+
+def _signals(job: Job, inner: Sequence[HeldOut]) -> NDArray[np.float32]:
+    """Return what the members say of the rows of all inner folds, side by side; rows in none are 0."""
     stacked = [np.concatenate([_signal(p, job.kind) for _, p in folds]) for folds in inner]
     Z = np.zeros((len(job.y), sum(one.shape[1] for one in stacked)), dtype=np.float32)
     Z[np.concatenate([rows for rows, _ in inner[0]])] = np.concatenate(stacked, axis=1)
-    [top] = fit_linear(Z, [job], seed=0)
-    [held_out] = inner_linear(Z, [job], [top])
-    return FusionHead(job.kind, head.classes_, parts, members, top, held_out)
+    return Z
+
+
+def _below_each_other(jobs: Sequence[Job]) -> tuple[list[Job], list[int]]:
+    """Return jobs of different matrices as jobs of one with all their rows, and where each begins."""
+    starts = np.cumsum([0, *(len(job.y) for job in jobs[:-1])]).tolist()
+    y = np.concatenate([job.y for job in jobs])
+    is_weighted = any(job.sample_weight is not None for job in jobs)
+    weight = np.concatenate([job.weight(np.arange(len(job.y))) for job in jobs]) if is_weighted else None
+    moved = [
+        replace(
+            job,
+            y=y,
+            train=job.train + start,
+            inner=[(fit + start, score + start) for fit, score in job.inner],
+            sample_weight=weight,
+        )
+        for job, start in zip(jobs, starts, strict=True)
+    ]
+    return moved, starts
 
 
 def _signal(p: Float, kind: str) -> Float:

@@ -10,11 +10,12 @@ Shape letters: g folds in the batch, k logit columns (1 for two classes, else c)
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.curvature import Blocks, Hessian, Inverse, Principal, Problems
+from heads.curvature import Blocks, Hessian, Inverse, Principal, Problems, Whole
 from heads.head import Float
 
 MAX_NEWTON = 100
@@ -24,7 +25,12 @@ REFRESH_CG = 20  # steps per Newton step from which old blocks are inverted anew
 TOLERANCE = 1e-4  # on training logits: last Newton step times its relative error (the residual's, or the step's own)
 FIRST_FORCING, HARD_FORCING, LAST_FORCING = 0.3, 0.1, 0.01  # relative residuals of a step: first, by blocks, last
 CHEAP_WORK = 1e8  # multiplications for one strength's blocks, which are inverted some ten times; milliseconds each
+SMALL = 2**15  # coordinates of all rows, for every logit column, up to which complete Hessians are solved
+SMALL_COORDINATES = 32  # and as few coordinates as that
 BLOCK_CELLS = 2**27  # numbers of the blocks held at once
+
+Solver = Callable[[Float], tuple[Float, Float]]
+"""Finds steps ``(g, k, s, r)`` from right sides of that shape; returns the relative residuals ``(g, s)`` too."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,11 @@ def solve_logistic(
     return solution, exact
 
 
+def is_small(k: int, n: int, r: int) -> bool:
+    """Whether k logit columns of n rows in r coordinates are so little that complete Hessians are the quickest way."""
+    return r <= SMALL_COORDINATES and k * n * r <= SMALL
+
+
 def _block_work(problems: Problems) -> float:
     """Multiplications that the blocks of one strength take."""
     u, n, r = problems.T.shape
@@ -84,8 +95,7 @@ def _solve_easy(problems: Problems, solution: Float) -> int:
     point = _evaluate(problems, solution)
     forcing = np.full(point.objective.shape, FIRST_FORCING)
     for _ in range(MAX_NEWTON):
-        hessian = Hessian(problems, point.P)
-        point, error, left = _newton(point, hessian, Principal(hessian), forcing, EASY_CG)
+        point, error, left = _newton(problems, point, _easy_solver(problems, point, forcing), forcing)
         solution[:, :, strengths] = point.V
         n_easy = min([n_easy, *strengths[(left & (error > TOLERANCE)).any(axis=0)]])
         keep = np.flatnonzero((error > TOLERANCE).any(axis=0) & (strengths < n_easy))
@@ -94,6 +104,14 @@ def _solve_easy(problems: Problems, solution: Float) -> int:
         forcing = np.clip(error / forcing, LAST_FORCING, FIRST_FORCING)[:, keep]
         strengths, problems, point = strengths[keep], problems.select(keep), _select(point, keep)
     return int(n_easy)
+
+
+def _easy_solver(problems: Problems, point: Point, forcing: Float) -> Solver:
+    """What finds the steps of all strengths together."""
+    if is_small(problems.shape[1], *problems.T.shape[1:]):
+        return Whole(problems, point.P).solve
+    hessian = Hessian(problems, point.P)
+    return partial(_conjugate_gradients, hessian, Principal(hessian), forcing=forcing, limit=EASY_CG)
 
 
 def _solve_hard(problems: Problems, solution: Float, strengths: NDArray[np.intp]) -> None:
@@ -111,7 +129,8 @@ def _solve_hard(problems: Problems, solution: Float, strengths: NDArray[np.intp]
         for _ in range(MAX_NEWTON):
             hessian = Hessian(one, point.P)
             inverse = inverse or invert(hessian)
-            point, error, left = _newton(point, hessian, inverse, forcing, limit)
+            solve = partial(_conjugate_gradients, hessian, inverse, forcing=forcing, limit=limit)
+            point, error, left = _newton(one, point, solve, forcing)
             if (error <= TOLERANCE).all():
                 break
             if left.any() or not has_room:
@@ -120,18 +139,15 @@ def _solve_hard(problems: Problems, solution: Float, strengths: NDArray[np.intp]
         solution[:, :, [s]] = point.V
 
 
-def _newton(
-    point: Point, hessian: Hessian, inverse: Inverse, forcing: Float, limit: int
-) -> tuple[Point, Float, NDArray[np.bool_]]:
-    """One damped Newton step.
+def _newton(problems: Problems, point: Point, solve: Solver, forcing: Float) -> tuple[Point, Float, NDArray[np.bool_]]:
+    """One damped Newton step, which `solve` finds to the relative residual `forcing` ``(g, s)`` or as well as it can.
 
     Returns:
         The new point, an estimate ``(g, s)`` of the error left in training logits, and which steps were cut short.
     """
-    problems = hessian.problems
     gradient = _pull(problems, problems.weight[:, None] * (point.P - problems.Y))
     gradient += np.square(problems.ratio) * point.V
-    step, reached = _conjugate_gradients(hessian, inverse, -gradient, forcing, limit)
+    step, reached = solve(-gradient)
     new = _line_search(problems, point, step, np.einsum("gksr,gksr->gs", gradient, step))
     moved = (np.abs(new.F - point.F) * (problems.weight > 0)[:, None]).max(axis=(1, 3))
     return new, moved * np.maximum(moved, reached), reached > forcing
@@ -183,7 +199,7 @@ def _softmax(F: Float, Y: Float) -> tuple[Float, Float]:
 
 
 def _conjugate_gradients(
-    hessian: Hessian, inverse: Inverse, right: Float, forcing: Float, limit: int
+    hessian: Hessian, inverse: Inverse, right: Float, *, forcing: Float, limit: int
 ) -> tuple[Float, Float]:
     """Solve hessian @ step = right to the relative residual `forcing` ``(g, s)``, in the preconditioner's norm.
 

@@ -79,9 +79,9 @@ def _inner_prior(X: NDArray[np.float32], jobs: Sequence[Job], heads: Sequence[An
 
 
 def _fit_linear(X: NDArray[np.float32], jobs: Sequence[Job], *, seed: int) -> Sequence[Head]:
-    from heads.linear import fit_linear
+    from heads.recent import fit_once
 
-    return fit_linear(X, jobs, seed=seed)
+    return fit_once(X, jobs, seed=seed)
 
 
 def _restore_linear(meta: Mapping[str, Any], arrays: Arrays) -> Head:

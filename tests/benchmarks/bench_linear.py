@@ -34,9 +34,10 @@ from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from heads import linear
+from heads import strength as grid
 from heads.head import Job
-from heads.linear import STRENGTHS, fit_linear
+from heads.linear import fit_linear
+from heads.strength import STRENGTHS
 
 COLUMNS = 1312
 CLASSES = (4, 6, 5, 5, 2)
@@ -176,11 +177,11 @@ def exactness(X: np.ndarray, jobs: list[Job]) -> None:
 
 def _only_strength(X: np.ndarray, job: Job, strength: float) -> np.ndarray:
     """Probabilities of all rows when there is one strength to choose."""
-    linear.STRENGTHS = np.array([strength])
+    grid.STRENGTHS = np.array([strength])
     try:
         return fit_linear(X, [job], seed=0)[0].predict_proba(X)
     finally:
-        linear.STRENGTHS = STRENGTHS
+        grid.STRENGTHS = STRENGTHS
 
 
 def large(n_rows: int) -> None:
@@ -217,7 +218,7 @@ def large(n_rows: int) -> None:
 def growth(n_rows: int) -> None:
     """Processor time and memory of one task of four classes as rows grow; three strengths of the nine."""
     sizes = [n for n in (185, 1250, 5000, 20_000, 60_000, 180_000) if n <= n_rows]
-    linear.STRENGTHS = np.array([1e-4, 1e-3, 1e-2])
+    grid.STRENGTHS = np.array([1e-4, 1e-3, 1e-2])
     for n in sizes:
         X, latent = make_matrix(n)
         before = _memory_mb()
@@ -228,14 +229,14 @@ def growth(n_rows: int) -> None:
             columns=COLUMNS,
             tasks=1,
             folds=N_FOLDS,
-            strengths=linear.STRENGTHS.tolist(),
+            strengths=grid.STRENGTHS.tolist(),
             cpu_seconds_one_thread=seconds,
             ms_per_row=1e3 * seconds / n,
             memory_mb=_memory_mb(),
             memory_before_mb=before,
             chosen=heads[0].strength,
         )
-    linear.STRENGTHS = STRENGTHS
+    grid.STRENGTHS = STRENGTHS
 
 
 def small(n_rows: int, repeats: int) -> None:

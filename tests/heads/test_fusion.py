@@ -110,3 +110,25 @@ def test_parts_are_the_first_copies_of_fused_columns():
         parts = fused_parts(slices, blocks)
         for name, part in zip(blocks, parts, strict=True):
             assert columns[part].tolist() == list(range(slices[name].start, slices[name].stop))
+
+
+def test_heads_on_top_of_jobs_solved_together_equal_each_alone():
+    X = np.random.default_rng(0).normal(size=(90, 12)).astype(np.float32)
+    y = np.digitize(X[:, 0] + X[:, 7], [-0.5, 0.5])
+    rows, halves = np.arange(90), [(np.arange(45), np.arange(45, 90)), (np.arange(45, 90), np.arange(45))]
+    weight = np.linspace(0.5, 2, 90)
+    jobs = [
+        Job("classification", y, 3, rows, halves),
+        Job("regression", X[:, [0, 7]].astype(np.float64), 0, rows, halves),
+        Job("classification", y[::-1].copy(), 3, rows, halves, sample_weight=weight),
+        Job("classification", (y > 0).astype(int), 2, rows, []),
+    ]
+    parts = [slice(0, 6), slice(6, 12)]
+    together = fit_fusion(X, jobs, seed=0, parts=parts)
+    assert together[3].top is None
+    for head, job in zip(together, jobs, strict=True):
+        [alone] = fit_fusion(X, [job], seed=0, parts=parts)
+        np.testing.assert_allclose(head.predict(X), alone.predict(X), atol=1e-5)
+        for (one, found), (other, expected) in zip(head.held_out, alone.held_out, strict=True):
+            np.testing.assert_array_equal(one, other)
+            np.testing.assert_allclose(found, expected, atol=1e-5)
