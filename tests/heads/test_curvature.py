@@ -15,5 +15,5 @@ def test_rounding_that_all_classes_have_in_common_does_not_grow(inverse):
     problems = Problems(T, T.astype(np.float32), Y, np.full((1, 1, n), 1e-3), ratio, None, np.ones((1, r)))
     hessian = Hessian(problems, rng.dirichlet(np.ones(k), n).T[None, :, None])
     noise = np.full((1, k, 1, r), 1e-18)
-    step, _ = _conjugate_gradients(hessian, inverse(hessian), noise, np.full((1, 1), 1e-2), 15)
+    step, _ = _conjugate_gradients(hessian, inverse(hessian), noise, forcing=np.full((1, 1), 1e-2), limit=15)
     assert np.abs(step).max() < 1e-15
