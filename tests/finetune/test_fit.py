@@ -271,11 +271,11 @@ def test_a_loss_that_is_no_number_names_the_rows(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=f"epoch 1: the loss of the batch of stop rows .*'r{training.stop[0]}'.* is no"
     ):
-        fit_fold(a_training(tmp_path / "c", dataset=odd))
+        fit_fold(replace(a_training(tmp_path / "c"), dataset=odd))
     weird = load_dataset(make_images(tmp_path / "nan"))
     weird.tasks["level"].y[training.train[3]] = 1e39
     with pytest.raises(InputError, match=f"'r{training.train[3]}'"):
-        fit_fold(a_training(tmp_path / "b", "batch_size=4", dataset=weird))
+        fit_fold(replace(a_training(tmp_path / "b", "batch_size=4"), dataset=weird))
 
 
 @pytest.mark.parametrize(
