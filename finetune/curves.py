@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.module import SCORE
-from heads import FONT_PT, GREY, HEADLINE, PAGE_INCHES, STYLES, finish, make_panels
+from heads import FONT_PT, GREY, HEADLINE, KEY_INCHES, PAGE_INCHES, STYLES, finish, make_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 NO_METRIC = ("epoch", "train_loss", "stop_loss", SCORE, "lr", "seconds")
 """What every epoch's row has; all else in it are metrics."""
 PANEL_INCHES = (PAGE_INCHES / 3, 2.4)
-KEY_INCHES = 0.18  # of a line of a key
 
 
 def draw_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -29,7 +28,7 @@ def draw_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
     figure, places = make_panels(len(panels), (PANEL_INCHES[0], height))
     for axes, (title, names) in zip(places, panels.items(), strict=True):
         _draw_panel(axes, history, names)
-        axes.set_title(title, fontsize=9, loc="left")
+        finish(axes, title, "epoch")
     places[-1].set_ylim(bottom=0)
     partial = path.with_name(f".{path.name}")
     figure.savefig(partial, format="png")
@@ -47,7 +46,6 @@ def _draw_panel(axes: "Axes", history: Sequence[Mapping[str, float]], names: Seq
     axes.yaxis.set_major_formatter("{x:g}")
     if len(names) > 1:
         axes.legend(fontsize=FONT_PT, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2), borderaxespad=0)
-    finish(axes, "epoch")
 
 
 def metrics_of(row: Mapping[str, float]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from heads.audit_report import audit_report
 from heads.bundle import Bundle
 from heads.bundle_folder import bundle_kind, describe_bundle, load_bundle, read_document, rebuild_bundle, write_document
 from heads.calibration import Calibration
-from heads.chart import FONT_PT, GREY, PAGE_INCHES, STYLES, add_title, draw_robustness, draw_scores, finish, make_panels
+from heads.chart import draw_robustness, draw_scores
 from heads.columns import prediction_words
 from heads.comparison import compare_blocks, compare_entries, gain_words
 from heads.conversions import chosen_conversions, compare_conversions, each_alone, mean_ranks
@@ -13,6 +13,7 @@ from heads.curve import learning_curves
 from heads.distribution import draw_exploration
 from heads.error_report import errors_report
 from heads.errors import row_captions, write_errors
+from heads.figure import FONT_PT, GREY, KEY_INCHES, PAGE_INCHES, STYLES, add_title, finish, make_panels
 from heads.gap import folded, group_gap
 from heads.given import Given, calibration_of, given_entry
 from heads.head import balanced_weights, standardise
@@ -75,6 +76,7 @@ __all__ = [
     "Given",
     "HEADLINE",
     "HEADS",
+    "KEY_INCHES",
     "Layer",
     "Leaderboard",
     "LinearHead",

@@ -1,4 +1,4 @@
-"""Pictures of results: scores beside the baseline, and scores against disturbance; figures that fit a page."""
+"""Pictures of results: scores beside the baseline, and scores against disturbance."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,25 +6,30 @@ from itertools import accumulate, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heads.figure import (
+    FONT_PT,
+    GREY,
+    PAGE_INCHES,
+    STYLES,
+    Y_LETTERS,
+    add_key,
+    finish,
+    in_lines,
+    make_figure,
+    make_panels,
+    shape,
+)
 from heads.leaderboard import NO_FEATURES, Entry, block_words, ranked, standing
 from heads.matrix import METADATA
 from heads.metrics import METRICS
 from heads.registry import PRIOR
 from heads.versions import OWN, versions
-from store import PERTURBATIONS, broken, json_key
+from store import PERTURBATIONS, json_key
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-# Okabe and Ito 2008, "Color universal design": told apart with any kind of colour vision
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-GREY = "#999999"
-STYLES: list[dict[str, Any]] = [
-    {"color": colour, "marker": marker} for colour, marker in zip(COLOURS, "os^Dv*X", strict=True)
-]
-"""Of lines; the marker tells them apart in grey."""
 STANDINGS: dict[str, dict[str, Any]] = {
     "better": {"facecolor": "#56B4E9", "edgecolor": "#0072B2", "label": "better than without features"},
     "not told apart": {
@@ -41,11 +46,6 @@ BASELINE: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1,
 CLEAN: dict[str, Any] = {"linestyle": ":", "linewidth": 1.2, "label": "clean"}
 INTERVAL: dict[str, Any] = {"color": "black", "linewidth": 1.6, "label": "95 % interval"}
 MAX_BARS = 10  # per task; more than that nobody reads
-PAGE_INCHES = 8.3  # 800 px at 96 px per inch, which is how wide a README shows a picture
-FONT_PT = 8
-LETTER_INCHES = 0.075  # about, at that size
-TITLE_LETTER_INCHES = 0.09
-MARK_INCHES = 0.6  # of a key, with the room beside it
 LABEL_LETTERS = 26  # in a line of a bar's name
 LINE_BARS = 0.37  # height of such a line, in bars
 
@@ -69,7 +69,7 @@ def draw_scores(entries: Iterable[Entry], path: Path, *, unit_of: Callable[[str]
     if path.exists() and digest.encode() in path.read_bytes():
         return
     height = max(_places(found)[-1] for found in bars.values())
-    figure, panels = make_panels(len(bars), (PAGE_INCHES / 2, 1.0 + 0.42 * height))
+    figure, panels = make_panels(len(bars), (PAGE_INCHES / 2, 0.7 + 0.42 * height))
     for axes, (task, found) in zip(panels, bars.items(), strict=True):
         _draw(axes, task, found, unit_of(task))
     marks = _key_of_scores({standing(entry) for found in bars.values() for entry in found})
@@ -100,8 +100,8 @@ def draw_robustness(
     tasks = list(dict.fromkeys(one["task"] for one in found))
     kinds = list(dict.fromkeys(point["perturbation"] for one in found for point in one["points"]))
     styles = dict(zip(dict.fromkeys(map(_images, found)), cycle(STYLES), strict=False))
-    n_lines, n_columns = _shape(len(kinds), PAGE_INCHES / 3)
-    figure = make_figure((PAGE_INCHES / 3 * n_columns, 2.2 * n_lines * len(tasks) + 0.2 * len(styles)))
+    n_lines, n_columns = shape(len(kinds), PAGE_INCHES / 3)
+    figure = make_figure((PAGE_INCHES / 3 * n_columns, 2.1 * n_lines * len(tasks)))
     panels = figure.subplots(len(tasks) * n_lines, n_columns, squeeze=False).reshape(len(tasks), -1)
     for own, task in zip(panels, tasks, strict=True):
         here = [one for one in found if one["task"] == task]
@@ -111,7 +111,8 @@ def draw_robustness(
         for axes in own[len(kinds) :]:
             axes.set_axis_off()
         for axes in own[::n_columns]:
-            axes.set_ylabel(f"{task}: {_with_unit(here[0]['metric'], unit_of(task))}", fontsize=FONT_PT)
+            name = f"{task}: {_with_unit(here[0]['metric'], unit_of(task))}"
+            axes.set_ylabel(in_lines(name, Y_LETTERS), fontsize=FONT_PT)
     lines = [_line(**style, markersize=4, label=images) for images, style in styles.items()]
     interval = _line(**INTERVAL | {"linestyle": "none", "marker": "|", "markersize": 9})
     add_key(figure, [*lines, interval, _line(**CLEAN), _line(**BASELINE)])
@@ -140,70 +141,12 @@ def _draw_strengths(
         axes.set_xscale("log")  # grids double from step to step
     axes.set_xticks(strengths, [f"{strength:g}" for strength in strengths])
     axes.set_xticks([], minor=True)
-    axes.set_title(kind, fontsize=9, loc="left")
-    finish(axes, PERTURBATIONS[kind].axis)
+    finish(axes, kind, PERTURBATIONS[kind].axis)
 
 
 def _numbers(scores: Sequence[Mapping[str, float | None]], name: str) -> list[float]:
     """Return the values or one end of the intervals, NaN where there is none."""
     return [float("nan") if (value := score[name]) is None else value for score in scores]
-
-
-def make_panels(n: int, size_inches: tuple[float, float]) -> "tuple[Figure, list[Axes]]":
-    """Return a figure with n panels of this size, as many beside each other as fit a page; needs no display."""
-    n_lines, n_columns = _shape(n, size_inches[0])
-    figure = make_figure((size_inches[0] * n_columns, size_inches[1] * n_lines + 0.3))
-    places = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
-    for axes in places[n:]:
-        axes.set_axis_off()
-    return figure, list(places[:n])
-
-
-def _shape(n: int, width_inches: float) -> tuple[int, int]:
-    """Return in how many lines and columns n panels of this width fill a page most evenly."""
-    n_lines = -(-n // max(1, int(PAGE_INCHES / width_inches + 0.01)))
-    return n_lines, -(-n // n_lines)
-
-
-def make_figure(size_inches: tuple[float, float]) -> "Figure":
-    """Return a figure that needs no display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size_inches, layout="constrained", dpi=150)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def add_key(figure: "Figure", marks: Sequence["Artist"]) -> None:
-    """Say below the panels what marks mean, by their labels, in as many columns as fit."""
-    width = figure.get_figwidth()
-    n_letters = round((width - MARK_INCHES) / LETTER_INCHES)
-    words = [broken(str(mark.get_label()), lambda line: len(line) <= n_letters) for mark in marks]
-    column_inches = MARK_INCHES + LETTER_INCHES * max(len(line) for lines in words for line in lines)
-    figure.legend(
-        handles=marks,
-        labels=["\n".join(lines) for lines in words],
-        loc="outside lower left",
-        fontsize=FONT_PT,
-        frameon=False,
-        ncols=max(1, int(width / column_inches)),
-    )
-
-
-def add_title(figure: "Figure", text: str) -> None:
-    """Write a title above all panels, its lines broken where they are wider than the figure."""
-    n_letters = round(figure.get_figwidth() / TITLE_LETTER_INCHES)
-    lines = [part for line in text.split("\n") for part in broken(line, lambda line: len(line) <= n_letters)]
-    figure.suptitle("\n".join(lines), fontsize=9)
-
-
-def finish(axes: "Axes", x: str, y: str = "") -> None:
-    """Name the axes and take away what says nothing."""
-    axes.set_xlabel(x, fontsize=FONT_PT)
-    axes.set_ylabel(y, fontsize=FONT_PT)
-    axes.tick_params(labelsize=FONT_PT)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _line(**style: Any) -> "Artist":
@@ -252,8 +195,7 @@ def _draw(axes: "Axes", task: str, entries: Sequence[Entry], unit: str | None) -
     axes.margins(x=0.16)
     axes.set_xlim(0, 1.1 if entries[0]["kind"] == "classification" else None)
     better = "higher is better" if METRICS[metric].is_better_higher else "lower is better"
-    axes.set_title(f"{task}  (n = {entries[0]['n_rows']})", fontsize=10, loc="left")
-    finish(axes, f"{_with_unit(metric, unit)} ({better})")
+    finish(axes, f"{task}  (n = {entries[0]['n_rows']})", f"{_with_unit(metric, unit)} ({better})")
 
 
 def _draw_bar(axes: "Axes", place: float, score: Mapping[str, float | None], style: Mapping[str, Any]) -> None:
@@ -281,5 +223,4 @@ def _label(entry: Entry) -> str:
     """Return a bar's name in short lines."""
     if entry["head"] == PRIOR:
         return f"prior\n{NO_FEATURES}"
-    lines = block_words(entry, between="\n+ ").split("\n")
-    return "\n".join(part for line in lines for part in broken(line, lambda text: len(text) <= LABEL_LETTERS))
+    return in_lines(block_words(entry, between="\n+ "), LABEL_LETTERS)

@@ -6,8 +6,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heads.chart import COLOURS, FONT_PT, PAGE_INCHES, add_key, finish, make_panels
-from store import broken, write_error
+from heads.figure import COLOURS, FONT_PT, PAGE_INCHES, add_key, finish, in_lines, make_panels
+from store import write_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,12 +113,11 @@ def _draw_classes(axes: "Axes", task: Mapping[str, Any], parts: Sequence[str]) -
     for place, one in enumerate(shown):
         words = f" {one['n_rows']} ({one['share']:.0%})"
         axes.annotate(words, (one["n_rows"], place), va="center", fontsize=FONT_PT)
-    axes.set_yticks(places, ["\n".join(broken(one["class"], lambda line: len(line) <= NAME_LETTERS)) for one in shown])
+    axes.set_yticks(places, [in_lines(one["class"], NAME_LETTERS) for one in shown])
     axes.invert_yaxis()
     axes.margins(x=0.25)
     more = f", {len(shown)} of {len(task['classes'])} classes" if len(shown) < len(task["classes"]) else ""
-    axes.set_title(f"{task['task']} (n = {task['n_rows']}{more})", fontsize=9, loc="left")
-    finish(axes, "rows")
+    finish(axes, f"{task['task']} (n = {task['n_rows']}{more})", "rows")
 
 
 def _part_style(number: int) -> dict[str, Any]:
@@ -135,8 +134,7 @@ def _draw_numbers(axes: "Axes", task: Mapping[str, Any], column: Mapping[str, An
         axes.stairs(column["histogram"]["counts"], column["histogram"]["edges"], fill=True, color=COLOURS[0])
         axes.axvline(column["quantiles"]["median"], color="black", linestyle="--", linewidth=1)
     name = task["task"] if task["task"] == column["column"] else f"{task['task']}: {column['column']}"
-    axes.set_title(f"{name} (n = {task['n_rows']})", fontsize=9, loc="left")
-    finish(axes, "value; dashed: median", "rows")
+    finish(axes, f"{name} (n = {task['n_rows']})", "value; dashed: median", "rows")
 
 
 def _draw_intensity(axes: "Axes", title: str, edges: Sequence[float], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -148,5 +146,4 @@ def _draw_intensity(axes: "Axes", title: str, edges: Sequence[float], rows: Sequ
     axes.set_ylim(bottom=LEAST_SHARE)
     if shown:
         axes.legend(fontsize=FONT_PT, frameon=False)
-    axes.set_title(title, fontsize=9, loc="left")
-    finish(axes, "pixel value; what lies beyond is in the end bins", "share of pixels")
+    finish(axes, title, "pixel value; what lies beyond is in the end bins", "share of pixels")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.chart import COLOURS, FONT_PT, GREY, PAGE_INCHES, add_key, add_title, finish, make_figure, make_panels
+from heads.figure import COLOURS, FONT_PT, GREY, PAGE_INCHES, add_key, add_title, finish, make_figure, make_panels
 from store import broken
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def draw_scatter(report: Mapping[str, Any], rows: "DataFrame", path: Path) -> No
 
 def _draw_counts(axes: "Axes", counts: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
     for (label, predicted), count in np.ndenumerate(counts):
-        colour = "white" if shares[label, predicted] > 0.5 else "black" if count else GREY
+        colour = "white" if shares[label, predicted] > 0.6 else "black" if count else GREY
         axes.text(predicted, label, str(count), ha="center", va="center", color=colour, fontsize=FONT_PT)
 
 
@@ -78,9 +78,9 @@ def _draw_points(axes: "Axes", output: Mapping[str, Any], rows: "DataFrame") -> 
     axes.plot(ends, ends, color="black", linestyle="--", linewidth=1, label="predicted = label")
     axes.plot(both[:, 0], both[:, 1], ".", color=COLOURS[0], markersize=4, alpha=0.6)
     axes.set(xlim=ends, ylim=ends, aspect="equal")
-    axes.set_title(f"{output['output']}: MAE {output['metrics']['mae']['value']:.3g}", fontsize=9, loc="left")
     unit = f" in {output['unit']}" if output["unit"] else ""
-    finish(axes, f"label{unit}", f"predicted{unit}")
+    title = f"{output['output']}: MAE {output['metrics']['mae']['value']:.3g}"
+    finish(axes, title, f"label{unit}", f"predicted{unit}")
 
 
 def _short(name: str, *, is_crowded: bool) -> str:

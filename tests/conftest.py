@@ -87,7 +87,7 @@ def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list["Figure"]:
     """Every chart that is made, as a figure."""
-    from heads import chart, error_chart
+    from heads import chart, error_chart, figure
 
     figures: list[Figure] = []
 
@@ -95,7 +95,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list["Figure"]:
         figures.append(make(size))
         return figures[-1]
 
-    make = chart.make_figure
-    for module in (chart, error_chart):
+    make = figure.make_figure
+    for module in (figure, chart, error_chart):
         monkeypatch.setattr(module, "make_figure", keep)
     return figures

@@ -11,17 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from heads.chart import (
-    COLOURS,
-    LABEL_LETTERS,
-    PAGE_INCHES,
-    STANDINGS,
-    _bars,
-    _label,
-    _places,
-    draw_robustness,
-    draw_scores,
-)
+from heads.chart import LABEL_LETTERS, STANDINGS, _bars, _label, _places, draw_robustness, draw_scores
+from heads.figure import COLOURS, PAGE_INCHES
 from store import PERTURBATIONS
 from tests.heads.test_bundle import a_sweep
 
@@ -103,7 +94,7 @@ def test_long_names_and_many_tasks_fit_a_page(drawn: list[Figure], tmp_path: Pat
     blocks = [LONG, "image:sem@efficientnet_b0", "metadata", f"{LONG}_small"]
     for n_tasks in (1, 2, 5):
         entries = [
-            entry(names, 3.0, 1.0, f"task {i}")
+            entry(names, 3.0, 1.0, f"{LONG} {i}")
             for i in range(n_tasks)
             for names in ([], *([name] for name in blocks), blocks)
         ]
@@ -160,11 +151,13 @@ def test_perturbations_stand_in_lines_of_three_for_each_task(drawn: list[Figure]
 
 
 def test_few_perturbations_leave_no_gap(drawn: list[Figure], tmp_path: Path) -> None:
-    draw_robustness([robust("a", "image:bf@x", ["blur"])], tmp_path / "one.png")
+    draw_robustness([robust("angle_of_repose_after_an_hour_of_drying", "image:bf@x", ["blur"])], tmp_path / "one.png")
     draw_robustness([robust("a", "image:bf@x", ["blur", "gamma", "jpeg", "png"])], tmp_path / "four.png")
     assert [len(figure.axes) for figure in drawn] == [1, 4]
     assert drawn[0].get_figwidth() < PAGE_INCHES / 2 < drawn[1].get_figwidth()
     assert all(axes.axison for axes in drawn[1].axes)
+    assert drawn[0].axes[0].get_ylabel() == "angle_of_repose_after_an_\nhour_of_drying: mae"
+    assert_readable(drawn[0])
 
 
 def test_a_picture_stays_until_it_would_show_something_else(tmp_path):
