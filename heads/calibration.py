@@ -199,5 +199,5 @@ def _losses(p: Float, y: NDArray[np.int64]) -> Float:
 
 
 def _measures(scored: Scored) -> dict[str, float]:
-    ones = np.ones((1, len(scored.y)))
+    ones, scored = np.ones((1, len(scored.y))), replace(scored)  # a copy: see `estimate`
     return {name: float(METRICS[name].score(scored, ones)[0]) for name in MEASURES}

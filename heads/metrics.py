@@ -119,7 +119,7 @@ def estimate(scored: Scored, *, seed: int, names: Sequence[str] = ()) -> dict[st
         names: Which metrics; every one by default.
     """
     names = names or metric_names(scored.kind)
-    scored = replace(scored)  # what is sorted for these metrics is let go of with the copy
+    scored = replace(scored)  # indicators and rankings, as large as the predictions, are let go of with the copy
     ones = np.ones((1, len(scored.y)))
     values = {name: _columns(METRICS[name].score(scored, ones))[0] for name in names}
     parts = [_score_all(scored, counts, names) for counts in resamples(scored.unit, seed=seed)]
