@@ -208,7 +208,7 @@ def test_what_an_epoch_says_is_said_drawn_and_written(unbroken: tuple[Training, 
     assert [float(row["stop_loss"]) for row in rows] == [row["stop_loss"] for row in fitted.history]
     assert list(rows[0]) == ["epoch", "train_loss", "stop_loss", "kind_accuracy", "level_mae", "score", "lr", "seconds"]
     with Image.open(training.folder / "curves.png") as picture:
-        assert picture.size[0] > picture.size[1] > 200
+        assert picture.width <= 850 and picture.height > 200  # panels are wrapped, so that letters stay readable
     assert any(training.folder.glob("tensorboard/events.*"))
 
 
