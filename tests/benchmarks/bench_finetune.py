@@ -14,10 +14,8 @@ import argparse
 import copy
 import json
 import platform
-import statistics
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -41,6 +39,7 @@ from finetune.optimise import make_optimizer, make_schedule
 from finetune.settings import FinetuneSettings, read_settings
 from finetune.trainer import make_trainer, train
 from store import Dataset, load_dataset, write_sample
+from tests.benchmarks.gpu import Utilisation
 
 SEED = 0
 BATCH, GPU_BATCH = 16, 128
@@ -163,29 +162,6 @@ def bench_cuda(dataset: Dataset, rows: np.ndarray, backbone: str) -> None:
     rate = GPU_BATCH / float(np.median(ours(case, case.network, "cuda").intervals()[0]))
     about = {"name": torch.cuda.get_device_name(), "backbone": backbone, "precision": "bfloat16", "batch": GPU_BATCH}
     emit("cuda", about, images_per_second=rate, utilisation_percent=used.stop())
-
-
-class Utilisation:
-    """Samples how busy the GPU is, ten times a second; needs nvidia-ml-py."""
-
-    def __init__(self) -> None:
-        self._percent: list[int] = []
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-
-    def _sample(self) -> None:
-        while not self._ended.wait(0.1):
-            try:
-                self._percent.append(torch.cuda.utilization())
-            except ModuleNotFoundError:
-                return
-
-    def stop(self) -> float | None:
-        """Return the median in percent."""
-        self._ended.set()
-        self._thread.join()
-        return statistics.median(self._percent) if self._percent else None
 
 
 def _timed(loader: Loader, seconds: list[float]) -> Iterator[Any]:

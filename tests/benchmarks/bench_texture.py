@@ -1,4 +1,4 @@
-"""Speed and worth of the built-in encoders: `PYTHONPATH=. OMP_NUM_THREADS=1 python tests/benchmarks/bench_texture.py`.
+"""Speed and worth of the built-in encoders: `python tests/benchmarks/bench_texture.py`.
 
 One JSON line per result. Speed is from file to vector, per second of processor time, so that other programs on the
 machine matter little. Scores are those of a logistic regression whose strength is chosen on inner folds of the
@@ -26,6 +26,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from extract.convert import to_8bit
 from extract.decode import read_image
