@@ -52,7 +52,7 @@ class _Commands(typer.core.TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             say(str(stop) or "stopped: what was finished is kept, and the same command goes on from there")
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(getattr(stop, "status", INTERRUPTED)) from None
         except typer.BadParameter as error:
             error.message = in_words(error.message)
             raise

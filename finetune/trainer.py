@@ -1,6 +1,7 @@
 """Lightning's trainer: precision, clipping, accumulation, devices, signals; and its silence on the user's terminal."""
 
 import logging
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,15 @@ TENSORBOARD = "tensorboard"
 
 
 class Stopped(KeyboardInterrupt):
-    """The user or a scheduler ended training."""
+    """The user or a scheduler ended training.
+
+    Attributes:
+        status: What the process exits with: 128 and the number of the signal.
+    """
+
+    def __init__(self, words: str, number: signal.Signals) -> None:
+        super().__init__(words)
+        self.status = 128 + number
 
 
 def make_trainer(settings: FinetuneSettings, folder: Path, callbacks: list[Callback], *, device: Device) -> Trainer:
@@ -62,7 +71,8 @@ def train(trainer: Trainer, module: FinetuneModule, loaders: Loaders, checkpoint
         with quiet(), torch.random.fork_rng(devices):
             trainer.fit(module, loaders.train, loaders.stop, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:  # Lightning makes one of Ctrl-C and of SIGTERM
-        raise Stopped(_stopped(Path(trainer.default_root_dir), len(module.history), trainer.max_epochs or 0)) from None
+        words = _stopped(Path(trainer.default_root_dir), len(module.history), trainer.max_epochs or 0)
+        raise Stopped(words, signal.SIGTERM if trainer.received_sigterm else signal.SIGINT) from None
 
 
 def _stopped(folder: Path, n_done: int, n_epochs: int) -> str:

@@ -3,6 +3,7 @@
 import itertools
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,8 @@ def open_rows(
     split = open_split(dataset, n_folds=folds, seed=seed)
     dataset = merge_groups(dataset, split.merged)
     if subset is not None:
-        dataset = dataset.take(draw_subset(dataset, split, subset, held_out=final, seed=seed).tolist())
+        asked = replace(dataset, tasks={name: dataset.tasks[name] for name in tasks or dataset.tasks})
+        dataset = dataset.take(draw_subset(asked, split, subset, held_out=final, seed=seed).tolist())
     return dataset, split
 
 

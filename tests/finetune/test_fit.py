@@ -168,11 +168,12 @@ def test_sigterm_ends_training_after_the_batch_and_saves_it(
         pytest.raises(
             Stopped,
             match=r"run: stopped after 1 of 3 epochs; the same command with --resume goes on from the last checkpoint",
-        ),
+        ) as ended,
     ):
         patch.setattr(FinetuneModule, "training_step", step_and_ask_to_end)
         fit_fold(stopped)
     assert len(done) == 3 and read_checkpoint(stopped.last)["next"] == [1, 1]
+    assert ended.value.status == 128 + 15
     resumed = fit_fold(stopped, resume=True)
     np.testing.assert_allclose(losses(resumed.history), losses(fitted.history), rtol=1e-5)
 
@@ -374,8 +375,9 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(FinetuneModule, "validation_step", stop)
     with pytest.raises(
         Stopped, match="stopped after 0 of 2 epochs; the same command begins anew: no epoch was complete"
-    ):
+    ) as ended:
         fit_fold(a_training(tmp_path))
+    assert ended.value.status == 128 + 2
     assert signal.getsignal(signal.SIGINT) is before
 
 

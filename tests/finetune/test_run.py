@@ -228,7 +228,10 @@ def test_unreadable_images_are_left_out_with_exit_code_3(tmp_path: Path) -> None
         (["--task", "knd"], "there is no task 'knd'"),
         (["--set", "batch_size=1"], "batch_size = 1 gives batches of one"),
         (["--set", "best_by=x"], "best_by = 'x': there is no such task"),
-        (["--subset", "1"], "--subset 1: give 2 or more rows"),
+        (
+            ["--subset", "1"],
+            "or more rows, with 3 of every class to learn from, where",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,23 @@ def test_rare_classes_stay_in_the_training_part():
         assert (data.tasks["kind"].y[kept] == 1).sum() >= min(3, (data.tasks["kind"].y[train] == 1).sum())
 
 
-def test_one_row_is_no_subset():
-    with pytest.raises(InputError, match="--subset 1: give 2 or more rows"):
-        draw_subset(a_dataset(), make_split(a_dataset()), 1, held_out=True, seed=0)
+def test_a_subset_without_every_class_and_something_to_score_says_how_many_rows_it_takes():
+    data = a_dataset()
+    split = make_split(data)
+    train, score = split.outer(data.ids)[0]
+    with pytest.raises(InputError, match=r"--subset 3: give \d+ or more rows, with 3 of every class") as error:
+        draw_subset(data, split, 3, held_out=True, seed=0)
+    n_least = int(str(error.value).split()[3])
+    rows = draw_subset(data, split, n_least, held_out=False, seed=0)
+    kind = data.tasks["kind"].y
+    assert len(rows) == n_least and 2 <= len(np.intersect1d(rows, score)) <= 4  # two of each task
+    assert all((kind[np.intersect1d(rows, train)] == label).sum() >= 3 for label in (0, 1))
+    with pytest.raises(InputError, match=f"give {n_least} or more rows"):
+        draw_subset(data, split, n_least - 1, held_out=False, seed=0)
+
+
+def test_labels_of_one_task_alone_take_fewer_rows():
+    data = a_dataset()
+    alone = replace(data, tasks={"value": next(t for t in data.tasks.values() if t.kind == "regression")})
+    with pytest.raises(InputError, match="--subset 1: give 5 or more rows"):
+        draw_subset(alone, make_split(alone), 1, held_out=True, seed=0)
