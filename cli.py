@@ -863,7 +863,7 @@ def robustness(
 ) -> Shown:
     """Fitted on clean images, scored on disturbed ones: noise, blur, gamma, compression."""
     from extract import Options, encoders_like
-    from heads import check_plain, disturbed, draw_robustness, open_runs, robustness_report
+    from heads import check_plain, disturbed, draw_robustness, open_runs, robustness_report, run_folder
     from heads import robustness as score_robustness
     from store import perturbation_views, with_variants
 
@@ -876,7 +876,7 @@ def robustness(
     embed_with(encoders_like(variants, sweep.matrix.spaces, sweep.matrix.provenance, options), variants, features)
     entries = fit(sweep)
     found = score_robustness(sweep, entries, open_runs(sweep.dataset)[1], disturbed(sweep, features, views))
-    chart = dataset.folder / "runs" / "robustness.png"
+    chart = run_folder(dataset, "robustness.png")
     draw_robustness(found, chart, unit_of=dataset.spec.unit_of)
     say(f"chart: {chart}")
     return Shown({"robustness": found, "chart": str(chart)}, robustness_report(found))

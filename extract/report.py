@@ -117,7 +117,8 @@ def _brightness_sections(read: Iterable[Mapping[str, Any]]) -> list[Section]:
 
 
 def _with_deviation(value: Mapping[str, float]) -> str:
-    return f"{value['mean']:.4g} ± {value['std']:.3g}"
+    mean, std = value["mean"], value["std"]
+    return f"{mean:.4g} ± {std:.3g}" if max(mean, std) < 1000 else f"{mean:.0f} ± {std:.0f}"
 
 
 def _share(value: float | None) -> str:

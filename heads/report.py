@@ -45,7 +45,7 @@ def importance_report(found: Sequence[Mapping[str, Any]]) -> list[Section]:
 
 
 def conversions_report(rows: Sequence[Mapping[str, Any]], ranks: Sequence[Mapping[str, Any]]) -> list[Section]:
-    """Return one table per task, block and encoder, the best conversion first, and the mean ranks over all of them."""
+    """Return one table per task, block and encoder, the best conversion first, and the mean ranks over several."""
     by_family = itertools.groupby(rows, key=lambda row: (row["task"], row["block"]))
     tables = [_conversions_section(f"{task}: {block}", list(found)) for (task, block), found in by_family]
     blocks = list(ranks[0]["blocks"]) if len(ranks[0]["blocks"]) > 1 else []
@@ -54,7 +54,7 @@ def conversions_report(rows: Sequence[Mapping[str, Any]], ranks: Sequence[Mappin
         for row in ranks
     ]
     columns = ["conversion", "mean rank", "mean rank of folds", *blocks]
-    return [*tables, Section("Over all tasks", columns, cells)]
+    return [*tables, *[Section("Over all tasks", columns, cells)] * (len(tables) > 1)]
 
 
 def interval(found: Mapping[str, Any]) -> str:

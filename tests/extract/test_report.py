@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from extract import Failure, SpaceReport, closing_lines, spaces_report
+from extract.report import _with_deviation
 
 FIRST = SpaceReport(
     name="text:name@ngrams",
@@ -62,3 +63,8 @@ def test_a_row_that_is_its_file_and_a_text_are_named_once() -> None:
     )
     _, *lines = closing_lines(replace(AGAIN, failed=2, failures=failures))
     assert lines == ["  row 'a.png': is cut short", "  row 'r1', column 'notes': its vector is not finite"]
+
+
+def test_intensities_of_16_bits_have_no_exponent() -> None:
+    assert _with_deviation({"mean": 54321.5, "std": 1299.6}) == "54322 ± 1300"
+    assert _with_deviation({"mean": 127.456, "std": 8.04}) == "127.5 ± 8.04"

@@ -164,6 +164,20 @@ def test_rows_are_predicted_in_parts_and_unreadable_ones_say_why(tmp_path: Path)
     pd.testing.assert_frame_equal(got[~bad], want[~bad], rtol=1e-4)
 
 
+def test_a_metadata_cell_that_is_no_number_costs_its_own_row(
+    made: tuple[Path, Dataset, MultimodalNetwork], tmp_path: Path
+) -> None:
+    folder = made[0]
+    shutil.copytree(folder / "data", tmp_path / "data")
+    table = tmp_path / "data" / "labels.csv"
+    want = predicted(folder / "runs" / "finetune", table)
+    table.write_text(table.read_text().replace(",6,note 5,", ",six,note 5,"))
+    got = predicted(folder / "runs" / "finetune", table)
+    assert got["status"].tolist() == ["ok"] * 5 + ["metadata 'magnification': 'six' is no number"] + ["ok"] * 6
+    assert got.loc[5].drop(["id", "status"]).isna().all()
+    pd.testing.assert_frame_equal(got.drop(index=5), want.drop(index=5), rtol=1e-5)
+
+
 def test_each_tuned_encoder_is_extracted_with_its_own_vectors(
     made: tuple[Path, Dataset, MultimodalNetwork], tmp_path: Path
 ) -> None:
