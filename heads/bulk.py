@@ -207,8 +207,8 @@ def _room(fit: Fit, design: Design) -> int:
     n_rows, r = design.coordinates.shape
     if design.is_shared:
         return int(LOGIT_CELLS // (n_rows * fit.n_logits * len(fit.strengths)))
-    hessians = len(fit.strengths) * (fit.n_logits * r) ** 2 if is_small(fit.n_logits, n_rows, r) else 0
-    return int(BATCH_CELLS // max(1, n_rows * r, hessians))
+    whole = max(len(fit.strengths) * (fit.n_logits * r) ** 2, n_rows * r**2)
+    return int(BATCH_CELLS // max(1, whole if is_small(fit.n_logits, n_rows, r) else n_rows * r))
 
 
 def _solve_batch(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from heads.head import Job
 from heads.linear import LinearHead, fit_linear
 
-KEPT = 8  # calls whose heads are kept: about as many blocks as a dataset has
+KEPT_BYTES = 2**29  # of coefficients and of predictions for inner folds
 
 _recent: OrderedDict[bytes, list[LinearHead]] = OrderedDict()
 
@@ -22,9 +22,13 @@ def fit_once(X: NDArray[np.float32], jobs: Sequence[Job], *, seed: int) -> list[
     if key not in _recent:
         _recent[key] = fit_linear(X, jobs, seed=seed)
     _recent.move_to_end(key)
-    while len(_recent) > KEPT:
+    while len(_recent) > 1 and sum(map(_n_bytes, _recent.values())) > KEPT_BYTES:
         _recent.popitem(last=False)
     return _recent[key]
+
+
+def _n_bytes(heads: Sequence[LinearHead]) -> int:
+    return sum(head.coef.nbytes + sum(p.nbytes for _, p in head.held_out) for head in heads)
 
 
 def _digest(X: NDArray[np.float32], jobs: Sequence[Job]) -> bytes:

@@ -59,10 +59,12 @@ def test_anything_that_a_fit_looks_at_makes_another(fits):
     assert fits == [1] * 9
 
 
-def test_few_calls_are_kept(fits, monkeypatch):
-    monkeypatch.setattr(recent, "KEPT", 2)
+def test_the_oldest_are_forgotten_where_they_take_too_much_memory(fits, monkeypatch):
     X = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
     job = make_job(X)
-    for shift in (0, 1, 0, 2, 1):
+    [head] = fit_once(X, [job], seed=0)
+    own = head.coef.nbytes + sum(p.nbytes for _, p in head.held_out)
+    monkeypatch.setattr(recent, "KEPT_BYTES", 2 * own)
+    for shift in (1, 0, 2, 1):
         fit_once(X + np.float32(shift), [job], seed=0)
     assert len(fits) == 4  # 0 is found again, 1 is not
