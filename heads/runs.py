@@ -149,14 +149,17 @@ def check_combinations(dataset: Dataset, encoders: Mapping[str, str], wanted: Se
 
 def sweep_warnings(sweep: Sweep) -> list[str]:
     """Say which rows are left out, and which features flatter cross-validated scores."""
-    lacking = sweep.matrix.without_vector().items()
+    lacking: dict[tuple[str, int], list[str]] = {}  # one line for all encoders of an image that cannot be read
+    for name, n_rows in sweep.matrix.without_vector().items():
+        lacking.setdefault((name.partition("@")[0], n_rows), []).append(name)
+    lines = [f"left out: {counted(n, 'row')} without a vector in {', '.join(own)}" for (_, n), own in lacking.items()]
     tuned = [
         f"the encoder of {block} was fine-tuned on rows that are scored here, so its scores are too good: believe "
         "those of held-out test rows (--final), or of finetune itself"
         for block in sweep.matrix.provenance
         if sweep.fold is None and sweep.knows_labels(block)
     ]
-    return [f"left out: {counted(n_rows, 'row')} without a vector in {block}" for block, n_rows in lacking] + tuned
+    return lines + tuned
 
 
 def run_sweep(sweep: Sweep, *, final: bool = False, n_jobs: int = 1, progress: Progress | None = None) -> list[Entry]:

@@ -70,6 +70,18 @@ def test_rows_without_a_vector_and_an_encoder_that_knows_the_labels_are_named(tm
         assert len(sweep_warnings(replace(given, matrix=learned))) == n_warnings  # of train alone, and of val too
 
 
+def test_rows_without_a_vector_are_one_line_for_all_encoders_of_a_block(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path)
+    X = sweep.matrix.X.copy()
+    X[:1] = float("nan")
+    lacking = {"image__bf_at_a": X, "image__bf_at_b": X.copy(), "image__fl_at_a": X.copy()}
+    flawed = replace(sweep, matrix=matrix(sweep.dataset, **lacking))
+    assert sweep_warnings(flawed) == [
+        "left out: 1 row without a vector in image:bf@a, image:bf@b",
+        "left out: 1 row without a vector in image:fl@a",
+    ]
+
+
 def test_a_run_has_a_plain_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     data = sweep_of(tmp_path).dataset
