@@ -800,8 +800,8 @@ def audit(
     dataset, features = place.open()
     what = Tried(task, backbone, blocks, seed=seed).linear
     sweep = make_sweep(dataset, features, **what)
-    document = audit_leaks(sweep.dataset, sweep.matrix, sweep.split)
-    if merge:
+    document = audit_leaks(sweep.dataset, sweep.matrix, sweep.split) | ({"merged": []} if merge else {})
+    if merge and document["duplicates"]:
         document["merged"] = merge_duplicates(dataset, document["duplicates"])
         say(f"{dataset.folder / 'splits.json'}: made anew; its scores are not comparable with the old")
         sweep = make_sweep(dataset, features, **what)

@@ -70,6 +70,16 @@ def test_audit_names_duplicates_and_doubtful_labels_and_merges(make_dataset: Mak
     assert run_json("heads", "--data", spec, "--head", "linear")["entries"][-1]["n_groups"] < 8
 
 
+def test_without_duplicates_merging_leaves_the_split_as_it_is(make_dataset: Make) -> None:
+    spec = make_dataset()
+    before = run_json("audit", "--data", spec)
+    assert before["duplicates"] == [] and "merged" not in before
+    made = (spec.parent / "splits.json").read_bytes()
+    result = run("audit", "--data", spec, "--merge", "--json")
+    assert json.loads(result.stdout)["merged"] == [] and "made anew" not in result.stderr
+    assert (spec.parent / "splits.json").read_bytes() == made
+
+
 def test_transfer_scores_what_was_never_seen(make_dataset: Make) -> None:
     spec = make_dataset()
     words = ["transfer", "--data", spec, "--blocks", "image"]
