@@ -17,7 +17,12 @@ _recent: OrderedDict[bytes, list[LinearHead]] = OrderedDict()
 
 
 def fit_once(X: NDArray[np.float32], jobs: Sequence[Job], *, seed: int) -> list[LinearHead]:
-    """Fit as `fit_linear` does, or return what it gave for the same values and jobs."""
+    """Fit as `fit_linear` does, or return what it gave for the same values and jobs.
+
+    Always on rows that lie one after another in memory: BLAS rounds columns that do otherwise, and which caller comes
+    first differs from process to process.
+    """
+    X = np.ascontiguousarray(X)
     key = _digest(X, jobs)
     if key not in _recent:
         _recent[key] = fit_linear(X, jobs, seed=seed)
@@ -34,7 +39,7 @@ def _n_bytes(heads: Sequence[LinearHead]) -> int:
 def _digest(X: NDArray[np.float32], jobs: Sequence[Job]) -> bytes:
     """Return a sha256 of all that a linear fit looks at."""
     digest = hashlib.sha256(repr((X.shape, len(jobs))).encode())
-    digest.update(np.ascontiguousarray(X).data)
+    digest.update(X.data)
     for job in jobs:
         inner = [part for fold in job.inner for part in fold]
         digest.update(f"{job.kind} {job.n_classes} {len(job.train)} {[len(part) for part in inner]}".encode())

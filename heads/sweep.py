@@ -190,7 +190,9 @@ class Sweep:
         X, columns = self.matrix.X, self.matrix.select(blocks)
         if len(rows) < len(X):
             return X[np.ix_(rows, columns)]
-        return X if len(columns) == X.shape[1] and (columns == np.arange(len(columns))).all() else X[:, columns]
+        return (
+            X if len(columns) == X.shape[1] and (columns == np.arange(len(columns))).all() else X.take(columns, axis=1)
+        )
 
     @cached_property
     def digests(self) -> Mapping[str, str]:

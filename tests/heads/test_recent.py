@@ -68,3 +68,13 @@ def test_the_oldest_are_forgotten_where_they_take_too_much_memory(fits, monkeypa
     for shift in (1, 0, 2, 1):
         fit_once(X + np.float32(shift), [job], seed=0)
     assert len(fits) == 4  # 0 is found again, 1 is not
+
+
+def test_how_values_lie_in_memory_changes_nothing():
+    X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    found = []
+    for layout in (X, np.asfortranarray(X)):
+        recent._recent.clear()
+        [head] = fit_once(layout, [make_job(X)], seed=0)
+        found.append(head.coef.tolist())
+    assert found[0] == found[1]
