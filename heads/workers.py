@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from typing import Any, ParamSpec, TypeVar
 
@@ -37,9 +38,20 @@ def worker_processes(compute: Callable[P, R], n_jobs: int) -> Iterator[Callable[
         queue.put(share)
     pool = ProcessPoolExecutor(len(shares), mp_context=context, initializer=_start, initargs=(compute, queue))
     try:
-        yield lambda *args, **options: pool.submit(_work, *args, **options)
+        yield partial(_submit, pool)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, *args: Any, **options: Any) -> "Future[Any]":
+    """Hand work over; a process that this starts has Ctrl-C blocked from its first instruction on."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return pool.submit(_work, *args, **options)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a new process begins with this mask
+    try:
+        return pool.submit(_work, *args, **options)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _shares(n_jobs: int) -> list[list[int]]:

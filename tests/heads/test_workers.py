@@ -1,4 +1,5 @@
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -63,6 +64,17 @@ def test_processes_share_the_cores_and_no_thread_is_too_many():
     assert all(n_threads == 1 for _, libraries in found for n_threads in libraries)
     with worker_processes(_cores, 1) as submit:
         assert submit().result()[0] == mine
+
+
+def _blocked():
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot be blocked on this system")
+def test_ctrl_c_never_reaches_a_process_even_one_that_is_starting():
+    with worker_processes(_blocked, 2) as submit:
+        assert signal.SIGINT in submit().result()
+    assert signal.SIGINT not in _blocked(), "the first process can still be stopped"
 
 
 def test_no_process_is_an_input_error():
