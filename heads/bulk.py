@@ -23,6 +23,7 @@ from heads.ridge import solve_ridge, target_scale
 from store import usable_cores
 
 WINDOW_CELLS = 2**26  # numbers of the designs held at once
+BATCH_FITS = 16  # fits solved together at most, so that there is work for several cores
 BATCH_CELLS = 2**22  # numbers of the coordinates solved together
 LOGIT_CELLS = 2**24  # numbers of the logits solved together on shared coordinates
 MAX_UNION = 1.5  # rows of folds that share a matrix, times those of the smallest of them
@@ -187,17 +188,19 @@ def _groups(X: NDArray[np.float32], fits: Sequence[Fit], is_large: Sequence[bool
 
 
 def _batches(fits: Sequence[Fit], designs: Mapping[int, Design]) -> list[list[int]]:
-    """Fits that are solved together: on one matrix or on small ones, as many logits and strengths, about as many rows,
-    and work for every core."""
+    """Fits that are solved together: on one matrix or on small ones, as many logits and strengths, about as many rows.
+
+    How many does not hang on the cores: a batch takes its steps together, so other batches give other last digits.
+    """
 
     def kind(i: int) -> tuple[int, int, int]:
         return id(designs[i].coordinates) if designs[i].is_shared else 0, fits[i].n_logits, len(fits[i].strengths)
 
-    limit = max(1, -(-len(designs) // _n_cores()))
     batches: list[list[int]] = []
     for _, group in groupby(sorted(designs, key=lambda i: (kind(i), len(fits[i].rows))), key=kind):
         members = list(group)
-        size = max(1, min(limit, _room(fits[members[-1]], designs[members[-1]])))
+        n_batches = -(-len(members) // max(1, min(BATCH_FITS, _room(fits[members[-1]], designs[members[-1]]))))
+        size = -(-len(members) // n_batches)
         batches += [members[start : start + size] for start in range(0, len(members), size)]
     return batches
 
