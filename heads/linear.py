@@ -31,8 +31,8 @@ class LinearHead:
         strength: Chosen C; ridge uses alpha = d / C.
         inner_scores: ``(9,)``: mean log loss or squared error (outputs standardised) on the inner folds per strength;
             NaN where there were none.
-        inner_exact: ``(9,)``: which scores are those of the optimum; that of the chosen strength is. Weak penalties that
-            had clearly lost beforehand, and are dear to finish, are scored as they stood then.
+        inner_exact: ``(9,)``: which scores are those of the optimum; the chosen one's is. Weak penalties that had
+            clearly lost beforehand, and are dear to finish, are scored as they stood then.
         held_out: What the chosen strength predicts of the other part of every inner fold; empty where that is not
             known without another fit.
     """
