@@ -160,14 +160,14 @@ def test_picture_and_magnification_together_tell_nanostructures_better_than_eith
 
 @pytest.mark.slow
 def test_wrong_particle_counts_lead_the_list_of_doubtful_labels(tem: Path) -> None:
-    """Four of the first five were made wrong, and none that was is missing from the list."""
+    """Half of those made wrong are among the first ten, where chance puts none or one, and none is missing."""
     found = run_json("audit", "--data", tem, "--task", "particle_count", "--task", "morphology")["labels"]
     scenes = [make_scene(0, row) for row in range(N_ROWS)]
     given = [(table_row(scene)[0], labels(scene)["particle_count"], truth(scene)["particle_count"]) for scene in scenes]
     wrong = {row for row, label, right in given if label not in ("", right)}
     listed = [row["id"] for row in found["particle_count"]["labels"]]
     assert len(wrong) == 8 and wrong <= set(listed) and len(listed) < 60
-    assert len(wrong & set(listed[:5])) >= 3
+    assert len(wrong & set(listed[:10])) >= 4
     assert found["particle_count"]["beats_baseline"] and not found["morphology"]["beats_baseline"]
 
 
