@@ -8,7 +8,6 @@ from extract.depth import deep_blocks
 from extract.drawing import Drawing
 from extract.encoder import (
     ENCODERS,
-    Options,
     encoder_from_space,
     encoders_from_spaces,
     encoders_like,
@@ -21,6 +20,7 @@ from extract.encoder import (
 from extract.engine import Device
 from extract.explore import Looks, describe_images, draw_examples, look_at_images
 from extract.language import Language, TextEncoder, load_language, pool_tokens, text_space
+from extract.network import Options
 from extract.outcome import Failure, SpaceReport
 from extract.pipeline import extract_features
 from extract.preparation import probe_images

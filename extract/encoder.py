@@ -1,34 +1,35 @@
 """Encoders: what turns pixels or text into vectors, found by name."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 from extract.contract import Encoder
-from extract.engine import Device, Precision
-from extract.identity import Asked, Known, Postponed, recall, remember
+from extract.network import (
+    Block,
+    Loaded,
+    Modality,
+    Options,
+    Recalled,
+    block_of,
+    is_stack,
+    load_network,
+    pooled,
+    recall_network,
+)
 from extract.ngrams import NgramEncoder
-from extract.runner import Choice, Runtime, resolve_device
+from extract.runner import resolve_device
 from extract.texture import TextureEncoder
-from extract.tiles import PooledEncoder
-from extract.weights import load_or_random, state_digest
 from store import (
     Dataset,
     FeatureSpace,
-    ImageBlock,
     InputError,
     StoreError,
     TextBlock,
     did_you_mean,
-    is_one_crop,
     view_settings,
 )
-
-Modality = Literal["image", "text"]
-Block = ImageBlock | TextBlock
 
 
 @dataclass(frozen=True)
@@ -48,33 +49,6 @@ ENCODERS: dict[str, BuiltIn] = {
     ),
     "ngrams": BuiltIn("text", lambda block: NgramEncoder(), "hashed character n-grams"),  # noqa: ARG005
 }
-
-
-@dataclass(frozen=True)
-class Options:
-    """What an encoder with weights may be asked for.
-
-    Attributes:
-        weights: ``"pretrained"``, ``"random"``, or a file or folder.
-        seed: For random weights.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        precision: Of the forward pass; part of the space.
-        dtype: ``"float32"`` or ``"float16"``: what the vectors are stored in; part of the space.
-        engine: ``"auto"`` unless a test or a benchmark wants a certain one.
-        is_compiled: Whether torch compiles networks that it runs.
-        fallback_random: Go on with random weights where pretrained ones are out of reach (for a built-in sample).
-        is_postponed: Whether a network that is known from an earlier run (`identity`) is loaded only when it is needed.
-    """
-
-    weights: str = "pretrained"
-    seed: int = 0
-    device: Device = "auto"
-    precision: Precision = "float32"
-    dtype: Literal["float32", "float16"] = "float32"
-    engine: Choice = "auto"
-    is_compiled: bool = False
-    fallback_random: bool = False
-    is_postponed: bool = False
 
 
 def modality_of(name: str) -> Modality:
@@ -136,11 +110,11 @@ def make_encoders(
     encoders: dict[str, list[Encoder]] = {}
     warnings = _useless(options, names)
     for name in names:
-        loaded: _Loaded | _Recalled | None = _recall(name, dataset, options)
+        loaded: Loaded | Recalled | None = _recall(name, dataset, options)
         modality = modality_of(name) if loaded is None else loaded.modality
         blocks = _blocks_of(name, modality, dataset)
         if loaded is None and name not in ENCODERS:
-            loaded = _load(name, modality, options, warnings)
+            loaded = load_network(name, modality, options, warnings)
         taken = [block for block in blocks.values() if _takes(loaded, block)] or list(blocks.values())
         warnings += _left_out(name, [block for block in blocks.values() if block not in taken])
         for block in taken:
@@ -153,7 +127,7 @@ def _left_out(name: str, blocks: Sequence[Block]) -> list[str]:
     """Say which blocks an encoder does not take, although it takes others: all stacks, or all that are none."""
     if not blocks:
         return []
-    stacks = "no stacks" if _is_stack(blocks[0]) else "stacks"
+    stacks = "no stacks" if is_stack(blocks[0]) else "stacks"
     named = " and ".join(f"[images.{block.name}]" for block in blocks)
     return [f"'{name}' takes {stacks}: {named} {'is' if len(blocks) == 1 else 'are'} left out"]
 
@@ -173,7 +147,7 @@ def folder_digests(names: Iterable[str]) -> dict[str, str]:
     Raises:
         InputError: A folder's weights cannot be read.
     """
-    return {name: _Loaded(name, modality_of(name), Options()).weights_digest for name in names if _is_folder(name)}
+    return {name: Loaded(name, modality_of(name), Options()).weights_digest for name in names if _is_folder(name)}
 
 
 def folder_fingerprints(names: Iterable[str], dataset: Dataset) -> dict[str, set[str]]:
@@ -265,10 +239,10 @@ def _encoders_of(
         options = replace(options, weights=recorded.get("weights", "pretrained"), seed=recorded.get("seed", 0))
     first = spaces[0]
     if first.encoder in ENCODERS:
-        encoders = [_built_in(space.encoder, _block_of(space)) for space in spaces]
+        encoders = [_built_in(space.encoder, block_of(space)) for space in spaces]
     else:
         options = replace(options, precision=first.precision)
-        loaded = _Loaded(recorded.get("name", first.encoder), first.modality, options)
+        loaded = Loaded(recorded.get("name", first.encoder), first.modality, options)
         encoders = [loaded.encoder_of(space) for space in spaces]
     return [_checked(_stored_as(first.dtype, encoder), space) for encoder, space in zip(encoders, spaces, strict=True)]
 
@@ -283,9 +257,9 @@ def _checked(encoder: Encoder, space: FeatureSpace) -> Encoder:
 
 
 def _built_in(name: str, block: Block) -> Encoder:
-    if _is_stack(block):
+    if is_stack(block):
         raise InputError(f"'{name}' takes no stacks, but [images.{block.name}] is one: give --backbone a timm network")
-    return _pooled(ENCODERS[name].make(block))
+    return pooled(ENCODERS[name].make(block))
 
 
 def _stored_as(dtype: Literal["float32", "float16"], encoder: Encoder) -> Encoder:
@@ -293,142 +267,15 @@ def _stored_as(dtype: Literal["float32", "float16"], encoder: Encoder) -> Encode
     return encoder
 
 
-def _takes(loaded: "_Loaded | _Recalled | None", block: Block) -> bool:
+def _takes(loaded: Loaded | Recalled | None, block: Block) -> bool:
     """Whether a built-in encoder (None) or a network takes a block's images: one, or so many stacked."""
     if isinstance(block, TextBlock):
         return True
     return not block.parts if loaded is None else loaded.takes(block)
 
 
-def _is_stack(block: Block) -> bool:
-    return isinstance(block, ImageBlock) and bool(block.parts)
-
-
-def _pooled(encoder: Encoder) -> Encoder:
-    """Return an encoder that takes tiles and turns where its space has any."""
-    return encoder if is_one_crop(view_settings(encoder.space)) else PooledEncoder(encoder)
-
-
-def _block_of(space: FeatureSpace) -> Block:
-    """Return an empty block whose images are seen as in a space."""
-    if space.modality == "text":
-        return TextBlock("", ())
-    settings = view_settings(space) | {"parts": tuple(ImageBlock("", (), **part) for part in space.stack)}
-    del settings["stack"]
-    return ImageBlock(name="", refs=(), **settings)
-
-
-def _load(name: str, modality: Modality, options: Options, warnings: list[str]) -> "_Loaded":
-    falls_back = options.fallback_random and modality == "image"  # a text network needs its tokenizer too
-    loaded, found = load_or_random(
-        lambda weights: _Loaded(name, modality, replace(options, weights=weights)),
-        options.weights,
-        seed=options.seed,
-        falls_back=falls_back,
-    )
-    warnings += found
-    return loaded
-
-
-def _recall(name: str, dataset: Dataset, options: Options) -> "_Recalled | None":
+def _recall(name: str, dataset: Dataset, options: Options) -> Recalled | None:
     """Return a network that is known from an earlier run; a dataset with stacks needs the network itself."""
-    if not options.is_postponed or name in ENCODERS or any(map(_is_stack, dataset.images.values())):
+    if not options.is_postponed or name in ENCODERS or any(map(is_stack, dataset.images.values())):
         return None
-    known = recall(_asked(name, options))
-    return None if known is None else _Recalled(name, known, options)
-
-
-def _asked(name: str, options: Options) -> Asked:
-    return Asked(name, options.weights, options.seed, options.precision)
-
-
-class _Recalled:
-    """A network known from an earlier run; it is loaded, once, when something is to be embedded."""
-
-    def __init__(self, name: str, known: Known, options: Options) -> None:
-        self.modality: Modality = known.space.modality
-        self._name, self._known, self._options = name, known, options
-
-    @cached_property
-    def _network(self) -> "_Loaded":
-        return _Loaded(self._name, self.modality, self._options)
-
-    def takes(self, block: ImageBlock) -> bool:
-        """Whether its first layer fits."""
-        return not block.parts
-
-    def encoder(self, block: Block) -> Encoder:
-        """Return the encoder for a block."""
-        settings = {} if isinstance(block, TextBlock) else view_settings(block)
-        known = replace(self._known, space=replace(self._known.space, **settings))
-        return Postponed(_asked(self._name, self._options), known, lambda: self._network.encoder(block))
-
-
-class _Loaded:
-    """A network loaded once, to make encoders of."""
-
-    def __init__(self, name: str, modality: Modality, options: Options) -> None:
-        from extract import catalogue, language
-
-        self._begun = time.time()
-        self._options = options
-        self.modality: Modality = modality
-        load: Any = catalogue.load_backbone if modality == "image" else language.load_language
-        self._load: Callable[..., Any] = partial(load, name, weights=options.weights, seed=options.seed)
-        self._network = self._load()
-        self._widened: dict[int, Any] = {}
-        self._provenance = {
-            "name": name,
-            "weights": options.weights,
-            "seed": options.seed,
-            "source": self._network.source,
-        }
-        if self._network.tuned_on:
-            self._provenance["tuned_on"] = self._network.tuned_on
-
-    @property
-    def weights_digest(self) -> str:
-        """What the spaces of its vectors say of its weights, unless it is widened for a stack."""
-        return state_digest(self._network.module.state_dict())
-
-    def takes(self, block: ImageBlock) -> bool:
-        """Whether its first layer fits, or can be widened; that of a saved encoder stays as it was trained."""
-        return not self._network.is_saved or self._network.in_chans == 3 * max(1, len(block.parts))
-
-    def encoder(self, block: Block) -> Encoder:
-        """Return the encoder for a block."""
-        encoder = self._make(self._space(block))
-        if self._options.is_postponed and not _is_stack(block):
-            known = Known(encoder.space, self._provenance)
-            remember(_asked(self._provenance["name"], self._options), known, begun=self._begun)
-        return encoder
-
-    def encoder_of(self, space: FeatureSpace) -> Encoder:
-        """Return the encoder with the preprocessing of `space` and its own weights."""
-        own = self._space(_block_of(space))
-        return self._make(own if self.modality == "text" else replace(own, preprocess=space.preprocess))
-
-    def _space(self, block: Block) -> FeatureSpace:
-        from extract import backbone, language
-
-        precision = self._options.precision
-        if isinstance(block, TextBlock):
-            return language.text_space(self._network, precision=precision)
-        return backbone.image_space(self._seeing(len(block.parts)), view_settings(block), precision=precision)
-
-    def _seeing(self, n_stacked: int) -> Any:
-        """Return the network for one image, or widened for a stack."""
-        n_images = max(1, n_stacked)
-        if self.modality == "text" or self._network.in_chans == 3 * n_images:
-            return self._network
-        if n_images not in self._widened:
-            self._widened[n_images] = self._load(in_chans=3 * n_images)
-        return self._widened[n_images]
-
-    def _make(self, space: FeatureSpace) -> Encoder:
-        from extract import backbone, language
-
-        make: Any = backbone.ImageEncoder if self.modality == "image" else language.TextEncoder
-        runtime = Runtime(self._options.device, self._options.engine, self._options.is_compiled)
-        made: Encoder = make(self._seeing(len(space.stack)), space, provenance=self._provenance, runtime=runtime)
-        return _pooled(made)
+    return recall_network(name, options)

@@ -190,9 +190,7 @@ class Sweep:
         X, columns = self.matrix.X, self.matrix.select(blocks)
         if len(rows) < len(X):
             return X[np.ix_(rows, columns)]
-        return (
-            X if len(columns) == X.shape[1] and (columns == np.arange(len(columns))).all() else X.take(columns, axis=1)
-        )
+        return X if np.array_equal(columns, np.arange(X.shape[1])) else X.take(columns, axis=1)
 
     @cached_property
     def digests(self) -> Mapping[str, str]:

@@ -44,9 +44,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from extract.ahead import in_order
 from extract.decode import read_image
-from extract.encoder import Options, make_encoders
+from extract.encoder import make_encoders
 from extract.engine import relative_error
 from extract.lane import IN_FLIGHT
+from extract.network import Options
 from extract.pipeline import extract_features
 from extract.runner import resolve_device
 from extract.view import render

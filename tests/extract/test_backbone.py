@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from extract.backbone import vector_length
 from extract.catalogue import load_backbone
-from extract.encoder import Options
 from extract.engine import relative_error
+from extract.network import Options
 from extract.weights import seeded
 from store import ImageBlock, InputError
 from tests.extract.made import make_encoder

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from extract import encoder, weights
-from extract.encoder import ENCODERS, Options, encoder_from_space, encoders_like, make_encoders, modality_of
+from extract import encoder, network, weights
+from extract.encoder import ENCODERS, encoder_from_space, encoders_like, make_encoders, modality_of
+from extract.network import Options
 from store import Dataset, ImageBlock, InputError, StoreError, TextBlock, parse_spec
 from tests.extract.made import make_encoder
 
@@ -108,8 +109,8 @@ def test_variants_get_the_encoder_of_the_block_they_came_from(name: str, monkeyp
     parsed = parse_spec({"name": "n", "table": "t.csv"}, "made")
     data = Dataset(parsed, Path(), np.array(["r0"]), None, images, {}, {}, {}, None)
     loads: list[object] = []
-    real = encoder._Loaded
-    monkeypatch.setattr(encoder, "_Loaded", lambda *args: loads.append(args) or real(*args))  # type: ignore[func-returns-value]
+    real = encoder.Loaded
+    monkeypatch.setattr(encoder, "Loaded", lambda *args: loads.append(args) or real(*args))  # type: ignore[func-returns-value]
     full = f"image:bf@{name}"
     found = encoders_like(data, {full: made.space}, {full: getattr(made, "provenance", None)}, Options(device="cpu"))
     assert {block: one.space for block, [one] in found.items()} == {
@@ -125,7 +126,7 @@ def test_sample_goes_on_with_random_weights_and_says_so(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("extract.timm_backbone.hub_file", out_of_reach)
     messages: list[str] = []
-    loaded = encoder._load("test_resnet", "image", Options(fallback_random=True), messages)
+    loaded = network.load_network("test_resnet", "image", Options(fallback_random=True), messages)
     assert "random weights instead of pretrained ones, seed 0" in messages[0]
     assert loaded.encoder(IMAGES).space == make_encoder("test_resnet", IMAGES, RANDOM).space
     with pytest.raises(InputError, match="out of reach"):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from extract.encoder import Options
 from extract.engine import MAX_RELATIVE_ERROR, relative_error
+from extract.network import Options
 from extract.runner import Runner
 from store import ImageBlock
 from tests.extract.made import make_encoder

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from extract.encoder import Options
 from extract.engine import relative_error
 from extract.language import with_pooling
+from extract.network import Options
 from extract.weights import seeded
 from store import InputError, TextBlock
 from tests.extract.made import make_encoder

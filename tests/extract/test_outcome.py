@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from extract.encoder import Options, make_encoders
+from extract.encoder import make_encoders
+from extract.network import Options
 from extract.pipeline import extract_features
 from extract.preparation import probe_images
 from store import USUAL_CONVERSION, FeatureStore, block_spaces, load_dataset, with_variants

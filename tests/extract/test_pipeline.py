@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from extract import Failure, pipeline, preparation
-from extract.encoder import Options, make_encoders
+from extract.encoder import make_encoders
+from extract.network import Options
 from extract.pipeline import extract_features
 from extract.preparation import probe_images
 from store import CONVERSIONS, FeatureSpace, FeatureStore, ImageRef, InputError, load_dataset, with_variants

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from extract import residual
 from extract.catalogue import load_backbone
-from extract.encoder import Options
+from extract.network import Options
 from extract.residual import NORMS, Residual
 from store import ImageBlock, InputError
 from tests.extract.made import make_encoder

@@ -10,9 +10,10 @@ import torch
 
 from extract.backbone import Backbone, image_space, with_normalisation
 from extract.catalogue import load_backbone
-from extract.encoder import Options, folder_digests, make_encoders
+from extract.encoder import folder_digests, make_encoders
 from extract.engine import relative_error
 from extract.language import load_language, text_space, with_pooling
+from extract.network import Options
 from extract.saving import save_backbone, save_language
 from extract.weights import seeded, state_digest
 from store import Dataset, ImageBlock, InputError, TextBlock, view_settings

@@ -10,8 +10,9 @@ import pytest
 from extract.contract import Encoder
 from extract.convert import to_8bit
 from extract.decode import ImageError
-from extract.encoder import Options, encoder_from_space, make_encoders
+from extract.encoder import encoder_from_space, make_encoders
 from extract.engine import relative_error
+from extract.network import Options
 from extract.perturb import perturb
 from extract.spectrum import spectrum_image
 from extract.tiles import TURNS, cut, turned

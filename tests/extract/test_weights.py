@@ -90,7 +90,7 @@ def test_silent_hub_is_noticed_within_ten_seconds(tmp_path: Path, silent_endpoin
     """In a process of its own: huggingface_hub reads its settings when it is imported."""
     script = """
         import time
-        from extract.encoder import Options
+        from extract.network import Options
         from tests.extract.made import make_encoder
         from extract.weights import WeightsError
         from store import ImageBlock, TextBlock
